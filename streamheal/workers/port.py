@@ -1,0 +1,150 @@
+"""What the runtime sees of the workers: a seat a shard, and what is heard from it.
+
+    runtime                     pool                         worker process
+      seat.arrived(span, slot)    keeps the bytes
+      seat.give(Give)       ──►   one datagram           ──►  decodes in place, runs, marks
+      listener.happened(…)  ◄──   adds what the marks say ◄─  SpanDone, Failed, Done, Witnessed
+
+A seat carries out what the core decided for one shard, and decides nothing itself. All calls
+are made in the event loop's thread and return at once.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import msgspec
+
+from streamheal.attempts import Attempt
+from streamheal.core.messages import At, Event, Give, Start
+from streamheal.records import Dialect, Position, Record, Shard
+
+Mode = Literal["plain", "async", "batch"]
+Hook = Literal["shard_ended", "lease_lost", "shutdown_requested"]
+
+
+class WorkerOptions(msgspec.Struct, kw_only=True, frozen=True):
+    """How workers run user code. None leaves it to the processor, then to the default.
+
+    Attributes:
+        workers: Processes that shards are dealt out to.
+        ordering: "shard", "key" or "none"; class attributes of the processor win.
+        concurrency: Records at once per shard; default 1 plain, 100 async.
+        deadline_s: Per record; per call for batches.
+    """
+
+    target: str
+    workers: int = 1
+    ordering: str = "key"
+    concurrency: int | None = None
+    deadline_s: float = 30.0
+    cells_max: int = 4
+
+
+class TargetFacts(msgspec.Struct, kw_only=True):
+    """What a worker found out about the processor when it imported it.
+
+    `ordering`, `concurrency`, `deadline_s` are what is in force (class attribute, else option,
+    else default); `attempts_max` is the class attribute or None.
+    """
+
+    name: str
+    class_name: str
+    mode: Mode
+    ordering: Literal["shard", "key", "none"]
+    concurrency: int
+    deadline_s: float
+    attempts_max: int | None
+    overrides: dict[str, int | float | str]
+    masks: bool
+    version: str | None
+    python: str
+    packages: dict[str, str]
+
+
+class Listener(Protocol):
+    """One shard's ear in the runtime."""
+
+    def initialized(self) -> None:
+        """The processor's `initialize` has returned; after each `Seat.start`."""
+
+    def initialize_failed(self, attempt: Attempt) -> None:
+        """It raised, or the process died or overran in it. The seat is empty: `start` it again, later."""
+
+    def happened(self, event: Event, attempt: Attempt | None = None, masked: bytes | None = None) -> None:
+        """An event for the core, in the order of the worker's own doing.
+
+        `attempt` comes with every `Failed` but SUSPECTED. For a `WorkerDied` with running
+        records, `died` comes first, once for each of them.
+        """
+
+    def died(self, at: At, attempt: Attempt) -> None:
+        """What a process's death or a passed deadline looked like to one record that ran in it."""
+
+    def worker_died(self, cause: str) -> None:
+        """For the metrics: `signal`, `exit`, `deadline` or `cell`; once a process, told to one of its shards."""
+
+    def hook_failed(self, hook: Hook, attempt: Attempt) -> None: ...
+
+    def ended(self) -> None:
+        """The hook that `Seat.end` asked for has returned, raised or run out of time."""
+
+
+class Seat(Protocol):
+    """One shard's place in a worker, its spans' bytes, and its cells."""
+
+    def start(self, start: Start) -> None:
+        """Take (or after a death: take again) a place; the processor is initialized there first."""
+
+    def arrived(self, span: int, slot: object, length: int, dialect: Dialect, after: Position | None) -> None:
+        """Keep a batch's bytes until nothing of it is open. Before the core hears of the span."""
+
+    def give(self, give: Give) -> None: ...
+
+    def limit(self, starts: int | None) -> None: ...
+
+    def retry(self, at: At, number: int) -> None:
+        """Run the blocked record again; `number` becomes its `record.attempt`."""
+
+    def settle(self, at: At) -> None: ...
+
+    def run_alone(self, at: At, number: int) -> None: ...
+
+    def curious(self, wanted: bool) -> None:
+        """Whether to report successes as they come (`Witnessed`)."""
+
+    def record(self, at: At) -> Record:
+        """A known record's own copy, for quarantine. Good until it is forgotten."""
+
+    def forget(self, at: At) -> None:
+        """The record is settled: its copy may go."""
+
+    def arrival(self) -> float | None:
+        """Unix time at which the oldest record still kept arrived in the stream, as far as known."""
+
+    def end(self, hook: Hook) -> None:
+        """Nothing more will be given: call the processor's hook, then give the place up."""
+
+    def abandon(self) -> None:
+        """Stop what runs of this shard at once, and forget all of it. Kills the process where
+        something runs; its other shards hear `WorkerDied(by_us=True)`."""
+
+
+class Pool(Protocol):
+    """All worker processes of this host."""
+
+    async def open(self) -> TargetFacts:
+        """Import the processor in a first worker, and warm a spare.
+
+        Raises:
+            TargetError: It cannot be imported, dies or hangs while importing, or is no processor.
+        """
+
+    def take_slot(self) -> object | None: ...
+
+    def give_back(self, slot: object) -> None: ...
+
+    def seat(self, shard: Shard, listener: Listener) -> Seat: ...
+
+    async def close(self) -> None:
+        """Stop every process of every group, and wait until none is left."""
