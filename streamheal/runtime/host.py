@@ -1,0 +1,312 @@
+"""Holds everything of one host together: the engine brings, shards decide, workers run.
+
+All of it happens in one event loop's thread. What blocks (state, stores) is done in threads
+and comes back as an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+from streamheal.attempts import Attempt
+from streamheal.core.host import Host
+from streamheal.core.messages import Quarantine, Signal
+from streamheal.core.policy import Policy
+from streamheal.engines.base import Batch, Engine, Slot
+from streamheal.errors import Unavailable
+from streamheal.quarantine.envelope import Envelope
+from streamheal.records import Position, Record, Shard
+from streamheal.runtime.chronicle import Chronicle
+from streamheal.runtime.figures import ShardFigures
+from streamheal.runtime.keeper import Keeper
+from streamheal.runtime.shard import ShardRun
+from streamheal.workers.port import Pool
+
+Seal = Callable[[Record, Shard, Quarantine, list[Attempt], bytes | None], Envelope]
+
+_STATE_RETRY_S = 2.0
+_LATE_S = 5.0  # beyond `shutdown_s`, for the last checkpoint and the processors' hooks
+
+
+class Starts(Protocol):
+    """What must be remembered about starts; blocking (see `state.ledgers.Starts`)."""
+
+    def count(self, shard_id: str, position: Position | None) -> int: ...
+    def doubt(self, shard_id: str) -> bool: ...
+    def set_doubt(self, shard_id: str, doubt: bool) -> None: ...
+
+
+class Runtime:
+    """Runs shards until told to stop, or until there is nothing left to do.
+
+    Implements `engines.base.Sink`. After `run`, `needs_human` says whether something was left.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        pool: Pool,
+        policy: Policy,
+        keeper: Keeper,
+        seal: Seal,
+        starts: Starts,
+        chronicle: Chronicle,
+        until_caught_up: bool = False,
+        retention_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self.engine, self.pool, self.policy, self.keeper, self.seal = engine, pool, policy, keeper, seal
+        self.chronicle = chronicle
+        self.core_host = Host(policy)
+        self.retention_s = retention_s
+        self.clock, self.wall_clock, self.dice = clock, wall_clock, dice
+        self.deaths: Counter[str] = Counter()
+        self.needs_human = False
+        self._starts = starts
+        self._until_caught_up = until_caught_up
+        self._shards: dict[str, ShardRun] = {}
+        self._finished: dict[str, ShardFigures] = {}
+        self._beginning: set[str] = set()
+        self._chores: set[asyncio.Task[Any]] = set()
+        self._failure: asyncio.Future[None] | None = None
+        self._done = asyncio.Event()
+        self._stopping = False
+        self._engine_ended = False
+        self._wake: asyncio.TimerHandle | None = None
+        self._wake_due = float("inf")
+
+    # -- engines.base.Sink ---------------------------------------------------------------
+
+    def shard_started(self, shard: Shard, after: Position | None) -> None:
+        self._beginning.add(shard.shard_id)
+        self.spawn(self._begin(shard, after))
+
+    async def _begin(self, shard: Shard, after: Position | None) -> None:
+        # Counted before the first record runs, so that a host that dies again and again
+        # at one spot can know it.
+        starts = await self._insist(lambda: self._starts.count(shard.shard_id, after))
+        doubt = await self._insist(lambda: self._starts.doubt(shard.shard_id))
+        self._beginning.discard(shard.shard_id)
+        if self._stopping:
+            return
+        run = self._shards[shard.shard_id] = ShardRun(self, shard, starts, doubt)
+        run.begin()
+
+    def take_slot(self) -> Slot | None:
+        slot: Slot | None = self.pool.take_slot()  # type: ignore[assignment]  # the pool's slots have a view
+        return slot
+
+    def give_back(self, slot: Slot) -> None:
+        self.pool.give_back(slot)
+
+    def batch_arrived(self, shard_id: str, batch: Batch) -> None:
+        run = self._shards.get(shard_id)
+        if run is None or run.healer.over or self._stopping:
+            self.give_back(batch.slot)
+            return
+        run.at_tip = False
+        run.batch_arrived(batch)
+
+    def lag_measured(self, shard_id: str, lag_s: float, at_tip: bool) -> None:
+        if run := self._shards.get(shard_id):
+            run.lag_s, run.at_tip = lag_s, at_tip
+            self._look_whether_done()
+
+    def shard_ended(self, shard_id: str) -> None:
+        if run := self._shards.get(shard_id):
+            self.chronicle.info("shard_ended", stream=run.shard.stream, shard_id=shard_id)
+            run.tell(Signal.SHARD_ENDED)
+
+    def lease_lost(self, shard_id: str) -> None:
+        if run := self._shards.get(shard_id):
+            run.tell(Signal.LEASE_LOST)
+            self.shard_over(run)
+
+    def shutdown_requested(self, shard_id: str) -> None:
+        if run := self._shards.get(shard_id):
+            run.tell(Signal.SHUTDOWN_REQUESTED)
+
+    # -- the run ---------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until `stop`, the end of all there is, or (`until_caught_up`) the tip of every shard."""
+        self._failure = asyncio.get_running_loop().create_future()
+        bringing = asyncio.create_task(self.engine.run(self), name="engine")
+        bringing.add_done_callback(self._engine_returned)
+        watching = asyncio.create_task(self._watch(), name="watch")
+        waits = [asyncio.ensure_future(self._done.wait()), self._failure]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            bringing.cancel()
+            if not self._failure.done():
+                await self._wind_down()
+        finally:
+            for task in (bringing, watching, waits[0]):
+                task.cancel()
+            await asyncio.gather(bringing, watching, *self._chores, return_exceptions=True)
+            if self._wake is not None:
+                self._wake.cancel()
+        if self._failure.done():
+            self._failure.result()
+
+    def stop(self) -> None:
+        """No new records; what is open may finish within `shutdown_s`."""
+        self._done.set()
+
+    def _engine_returned(self, bringing: asyncio.Task[None]) -> None:
+        if bringing.cancelled():
+            return
+        if error := bringing.exception():
+            self._fail(error)
+        else:
+            self._engine_ended = True
+            self._look_whether_done()
+
+    async def _wind_down(self) -> None:
+        self._stopping = True
+        for run in list(self._shards.values()):
+            if run.healing_ended is None and not run.healer.over:
+                run.tell(Signal.SHUTDOWN_REQUESTED)
+        deadline = self.clock() + self.policy.shutdown_s + _LATE_S
+        while self._alive() and self.clock() < deadline:
+            try:
+                await asyncio.wait_for(self._changed(), max(0.01, deadline - self.clock()))
+            except TimeoutError:
+                break
+        for run in self._alive():
+            self.chronicle.warning("shard_abandoned", stream=run.shard.stream, shard_id=run.shard.shard_id)
+            run.seat.abandon()
+
+    def _alive(self) -> list[ShardRun]:
+        return [run for run in self._shards.values() if not run.over or run.healing_ended == "shard_ended"]
+
+    async def _changed(self) -> None:
+        self._change = asyncio.Event()
+        await self._change.wait()
+
+    _change: asyncio.Event | None = None
+
+    def shard_over(self, run: ShardRun) -> None:
+        """The shard is complete, given up or lost; the engine hears of complete ones."""
+        shard_id = run.shard.shard_id
+        if run.over:
+            return
+        run.over = True
+        self._finished[shard_id] = run.figures()
+        stopped = run.healer.needs_human
+        self.needs_human |= stopped
+        if run.healing_ended == "shard_ended":
+            self.spawn(self._complete(run))
+        else:
+            if not stopped:
+                self._shards.pop(shard_id, None)
+            self._note_change()
+
+    async def _complete(self, run: ShardRun) -> None:
+        await self._insist_async(lambda: self.engine.shard_complete(run.shard.shard_id))
+        self.chronicle.info("shard_complete", stream=run.shard.stream, shard_id=run.shard.shard_id)
+        self._shards.pop(run.shard.shard_id, None)
+        self._note_change()
+
+    def _note_change(self) -> None:
+        if self._change is not None:
+            self._change.set()
+        self._look_whether_done()
+
+    def _look_whether_done(self) -> None:
+        """Whether there is nothing left to do: the end of a replay, or every shard's tip."""
+        if self._done.is_set() or self._stopping or self._beginning:
+            return
+        runs = self._shards.values()
+        if not runs:
+            ended = self._engine_ended or (self._until_caught_up and bool(self._finished))
+        elif self._engine_ended or self._until_caught_up:
+            ended = all(run.over or run.idle or self._given_up(run) for run in runs)
+        else:
+            ended = all(run.healer.over and run.healer.needs_human for run in runs)
+        if ended:
+            self.needs_human |= any(self._given_up(run) for run in runs)
+            self._done.set()
+
+    def _given_up(self, run: ShardRun) -> bool:
+        """A human has been called, and in all that time nothing came of itself."""
+        since = run.needs_human_since
+        return since is not None and (run.healer.over or self.clock() >= since + self.policy.patience_s)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(0.1)
+            self._look_whether_done()
+
+    # -- what shards ask for ------------------------------------------------------------------
+
+    async def checkpoint(self, shard_id: str, position: Position) -> bool:
+        try:
+            await self.engine.checkpoint(shard_id, position)
+        except Unavailable as error:
+            self.chronicle.warning("checkpoint_failed", shard_id=shard_id, error=str(error))
+            return False
+        return True
+
+    async def remember_doubt(self, shard_id: str, doubt: bool) -> None:
+        await self._insist(lambda: self._starts.set_doubt(shard_id, doubt))
+
+    def spawn(self, chore: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(chore)
+        self._chores.add(task)
+        task.add_done_callback(self._chore_done)
+
+    def _chore_done(self, chore: asyncio.Task[None]) -> None:
+        self._chores.discard(chore)
+        if not chore.cancelled() and (error := chore.exception()):
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failure is not None and not self._failure.done():
+            self._failure.set_exception(error)
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        asyncio.get_running_loop().call_later(delay_s, call)
+
+    def wake_at(self, due: float | None) -> None:
+        """Tick the shards at this time at the latest. One timer serves them all."""
+        if due is None or due >= self._wake_due:
+            return
+        if self._wake is not None:
+            self._wake.cancel()
+        self._wake_due = due
+        self._wake = asyncio.get_running_loop().call_later(max(0.0, due - self.clock()), self._tick)
+
+    def _tick(self) -> None:
+        self._wake, self._wake_due = None, float("inf")
+        now = self.clock()
+        for run in list(self._shards.values()):
+            run.tick(now)
+            if not run.healer.over:
+                self.wake_at(run.healer.wakes_at)
+
+    def figures(self) -> list[ShardFigures]:
+        """Every shard this host has had, in the order of their ids."""
+        found = dict(self._finished)
+        found.update({shard_id: run.figures() for shard_id, run in self._shards.items() if not run.over})
+        return [found[shard_id] for shard_id in sorted(found)]
+
+    async def _insist(self, call: Callable[[], Any]) -> Any:
+        return await self._insist_async(lambda: asyncio.to_thread(call))
+
+    async def _insist_async(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Once running, a state that does not answer is waited for."""
+        while True:
+            try:
+                return await call()
+            except Unavailable as error:
+                self.chronicle.warning("state_unavailable", error=str(error))
+                await asyncio.sleep(_STATE_RETRY_S)
