@@ -1,0 +1,1 @@
+"""What people see and are told. Nothing here decides; it says what was decided, and why."""
