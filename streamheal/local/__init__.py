@@ -9,5 +9,6 @@ imported in the emulator's own process only (`server`, started by `LocalAws`).
 """
 
 from streamheal.local.process import LocalAws
+from streamheal.local.server import serve
 
-__all__ = ["LocalAws"]
+__all__ = ["LocalAws", "serve"]

@@ -48,8 +48,10 @@ class Page(NamedTuple):
 class Shard:
     """A stretch of hash keys and the records that fell into it."""
 
-    def __init__(self, number: int, low: int, high: int, starts_at: int, now: float, parents: tuple[str, ...]) -> None:
-        self.shard_id = f"shardId-{number:012d}"
+    def __init__(
+        self, shard_id: str, *, low: int, high: int, starts_at: int, now: float, parents: tuple[str, ...]
+    ) -> None:
+        self.shard_id = shard_id
         self.low, self.high = low, high
         self.starts_at, self.ends_at = starts_at, 0
         self.opened, self.closed = now, float("inf")
@@ -149,8 +151,8 @@ class Shards:
     def split(self, shard: Shard, at: int, now: float) -> None:
         if not shard.low < at <= shard.high:
             raise invalid_argument(
-                f"NewStartingHashKey {at} used in SplitShard() on shard {shard.shard_id} is not both greater than "
-                f"one plus the shard's StartingHashKey {shard.low} and less than the shard's EndingHashKey {shard.high}."
+                f"NewStartingHashKey {at} used in SplitShard() on shard {shard.shard_id} is not both greater than one "
+                f"plus the shard's StartingHashKey {shard.low} and less than the shard's EndingHashKey {shard.high}."
             )
         self._close(shard, now)
         self._add(shard.low, at - 1, now, shard)
@@ -159,7 +161,7 @@ class Shards:
     def merge(self, shard: Shard, adjacent: Shard, now: float) -> None:
         low, high = sorted((shard, adjacent), key=lambda shard: shard.low)
         if low.high + 1 != high.low:
-            raise invalid_argument(f"Shards {shard.shard_id} and {adjacent.shard_id} are not an adjacent pair of shards.")
+            raise invalid_argument(f"Shards {shard.shard_id} and {adjacent.shard_id} are not an adjacent pair.")
         if not adjacent.is_open:
             raise _not_eligible(adjacent)
         self._close(shard, now)
@@ -183,7 +185,8 @@ class Shards:
 
     def _add(self, low: int, high: int, now: float, *parents: Shard) -> None:
         names = tuple(parent.shard_id for parent in parents)
-        shard = Shard(len(self._shards), low, high, self._numbers.next(), now, names)
+        shard_id = f"shardId-{len(self._shards):012d}"
+        shard = Shard(shard_id, low=low, high=high, starts_at=self._numbers.next(), now=now, parents=names)
         self._shards[shard.shard_id] = shard
         self._open.append(shard)
         self._open.sort(key=lambda shard: shard.low)

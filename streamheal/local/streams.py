@@ -10,8 +10,8 @@ import time
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.exceptions import JsonRESTError
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.kinesis.models import KinesisBackend, kinesis_backends
 
 from streamheal.local.faults import Fault, invalid_value
