@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import Literal
 
 import msgspec
 
@@ -11,32 +12,38 @@ MESSAGE_BYTES_MAX = 8 * 1024
 TRACEBACK_BYTES_MAX = 64 * 1024
 LOG_BYTES_MAX = 16 * 1024
 
+Outcome = Literal["exception", "decode", "rejected", "throttled", "deadline", "crash"]
+
 
 class Attempt(msgspec.Struct, kw_only=True):
-    """What one failed try left behind. Every field is always there, null where it does not apply.
+    """What one failed try left behind.
 
     Attributes:
-        number: 1 for the record's first try.
-        started_at: When it began, ISO 8601 in UTC.
-        duration_s: Until it ended; for a hang, until it was stopped.
-        outcome: `exception`, `decode`, `rejected` (Poison), `throttled`, `deadline` or `crash`.
+        number: 1 for the record's first try. Numbers are missing where there were more than 25
+            tries: the first five and the last twenty are kept.
+        started_at: When it began, ISO 8601 in UTC, milliseconds.
+        duration_s: Seconds until it ended; for a hang, until it was stopped.
+        outcome: How it ended. `exception`: anything raised, `SystemExit` included. `decode`: a
+            `DecodeError`. `rejected`: `Poison`, or a class the processor lists as such.
+            `throttled`: the world was busy. `deadline`: still running when its time was over.
+            `crash`: its process died.
         exception_type: As Python prints it: `ValueError`, `botocore.exceptions.ClientError`.
-        message: At most 8 KiB, cut in the middle.
-        traceback: At most 64 KiB, cut in the middle.
-        stack: Where it was, for hangs and crashes, as faulthandler wrote it; at most 64 KiB.
+        message: The exception's text; at most 8 KiB, cut in the middle.
+        traceback: As Python prints it; at most 64 KiB, cut in the middle.
+        stack: For hangs and crashes, where it was, as faulthandler wrote it; at most 64 KiB.
         log: The tail of what it printed or logged; at most 16 KiB.
         worker: The process, for people: `worker 1 (pid 4711)`, `cell (pid 4712)`.
-        alone: Nothing else ran in its process.
-        signal: By name, `SIGSEGV`, where a signal ended the process.
-        exit_code: Where the process exited by itself.
-        frames: The application's own frames, outermost first: `orders.py:price`.
+        alone: True where nothing else ran in its process.
+        signal: Where a signal ended the process, its name: `SIGSEGV`.
+        exit_code: Where the process exited by itself, with what.
+        frames: The application's own frames, outermost first, without line numbers: `orders.py:price`.
         where: The innermost of them with its line, for people: `orders.py:41 in price`.
     """
 
     number: int
     started_at: str
     duration_s: float
-    outcome: str
+    outcome: Outcome
     exception_type: str | None = None
     message: str | None = None
     traceback: str | None = None
@@ -55,15 +62,33 @@ def cut(text: str, bytes_max: int) -> str:
     raw = text.encode("utf-8", "backslashreplace")
     if len(raw) <= bytes_max:
         return raw.decode("utf-8")
-    note = f"\n… {len(raw) - bytes_max:,} bytes cut …\n".encode()
-    half = max(0, bytes_max - len(note)) // 2
-    kept = raw[:half] + note + raw[len(raw) - half :]
+    # The number in the note is at most the text's own length, so the note grows no longer than this.
+    half = max(0, bytes_max - len(_cut_note(len(raw)))) // 2
+    kept = raw[:half] + _cut_note(len(raw) - 2 * half) + raw[len(raw) - half :]
     return kept.decode("utf-8", "ignore")
 
 
-# A word with a digit in it is nearly always a name of one thing: a number, an address, an
-# id, a date. Two failures that differ only there are the same failure.
-_PARTICULAR = re.compile(r"[\w.:+-]*\d[\w.:+-]*")
+def _cut_note(cut_bytes: int) -> bytes:
+    return f"\n… {cut_bytes:,} bytes cut …\n".encode()
+
+
+# Words, and whatever joins words to one name: dates, versions, addresses, ids. Taken whole
+# and looked through afterwards, because "a word with a digit in it" as one expression tries
+# every start of a long word without one: seconds for a message of 8 KiB.
+_WORD = re.compile(r"[\w.:+-]+")
+_DIGIT = re.compile(r"\d")
+_PARTICULARS = re.compile(r"#(?:[\s,;/|]+#)+")
+
+
+def _unparticular(message: str) -> str:
+    """The message without what is true of one record only.
+
+    A word with a digit in it is nearly always the name of one thing: a number, an address, an
+    id, a date. Two failures that differ only there are the same failure. So are two that list
+    a different number of such things.
+    """
+    plain = _WORD.sub(lambda word: "#" if _DIGIT.search(word[0]) else word[0], message)
+    return _PARTICULARS.sub("#", plain)
 
 
 def fingerprint(attempt: Attempt) -> str:
@@ -73,9 +98,14 @@ def fingerprint(attempt: Attempt) -> str:
     application's own frames without line numbers, and the first line of the message with
     everything particular taken out.
     """
-    kind = attempt.exception_type or attempt.signal or (
-        f"exit {attempt.exit_code}" if attempt.exit_code is not None else attempt.outcome
-    )
     message = (attempt.message or "").split("\n", 1)[0]
-    text = "\0".join((kind, *attempt.frames, _PARTICULAR.sub("#", message)))
+    text = "\0".join((_kind(attempt), *attempt.frames, _unparticular(message)))
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:12]
+
+
+def _kind(attempt: Attempt) -> str:
+    # A hang is ended by our own signal, which says nothing of it.
+    if attempt.outcome == "deadline":
+        return "deadline"
+    exited = f"exit {attempt.exit_code}" if attempt.exit_code is not None else attempt.outcome
+    return attempt.exception_type or attempt.signal or exited
