@@ -1,0 +1,57 @@
+# make install   a working .venv/bin/streamheal, with extras and test tools
+# make demo      a stream with poison in it, healed before your eyes
+# make test      the whole test suite
+# make check     style, types and the direction of imports
+# make bench     measures, and writes bench/results.json
+# make clean     removes what these made
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+LOCKED := requirements/dev.txt
+PYTEST_ARGUMENTS ?=
+
+# The first that is new enough; PYTHON=… names another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$python" && break; done)
+
+.PHONY: install demo test check bench clean
+
+install: $(INSTALLED)
+
+# Installed again only when what is to be installed has changed. streamheal itself is
+# installed in place, so its own files need nothing.
+$(INSTALLED): pyproject.toml $(LOCKED)
+	@test -n "$(PYTHON)" || { echo "streamheal needs Python 3.11 or newer, and finds none: install one, or say make PYTHON=/path/to/python3"; exit 2; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "streamheal needs Python 3.11 or newer, and $(PYTHON) is older: say make PYTHON=/path/to/python3"; exit 2; }
+	@echo "Installing into $(VENV) ($$("$(PYTHON)" --version), $$(command -v uv >/dev/null && echo uv || echo pip)) …"
+	@if command -v uv >/dev/null; then \
+		{ test -x $(BIN)/python || uv venv --quiet --python "$(PYTHON)" $(VENV); } \
+		&& uv pip install --quiet --python $(BIN)/python -r $(LOCKED) \
+		&& uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e . ; \
+	else \
+		{ test -x $(BIN)/pip || "$(PYTHON)" -m venv --clear $(VENV); } \
+		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(LOCKED) \
+		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . ; \
+	fi
+	@$(BIN)/streamheal --version
+	@touch $@
+
+demo: install
+	@$(BIN)/streamheal demo
+
+test: install
+	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGUMENTS)
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build dist

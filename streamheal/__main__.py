@@ -1,0 +1,5 @@
+"""`python -m streamheal`."""
+
+from streamheal.cli.main import main
+
+main()

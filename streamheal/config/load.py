@@ -1,0 +1,187 @@
+"""Where settings come from: flag, else environment, else file, else default.
+
+The file is `streamheal.toml` in the working folder or, where there is none, the table
+`[tool.streamheal]` of `pyproject.toml`. Whatever is wrong is said in one plain message that
+names the place: the flag, the variable, or the file and its key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from streamheal.config.settings import PREFIX, Setting, Settings, every_setting, for_application, kebab
+from streamheal.errors import UsageError
+
+OriginKind = Literal["flag", "environment", "file", "default"]
+
+# What other parts read from the environment by themselves.
+_OTHER_VARIABLES: tuple[str, ...] = ("STREAMHEAL_RELEASE",)
+
+
+class Origin(NamedTuple):
+    """Which source a value came from, and its name there."""
+
+    kind: OriginKind
+    place: str
+
+    def __str__(self) -> str:
+        return self.place
+
+
+class Loaded(NamedTuple):
+    """Settings and where each came from, by field. `warnings` are for the log."""
+
+    settings: Settings
+    origins: dict[str, Origin]
+    warnings: tuple[str, ...] = ()
+
+
+class _Sources(NamedTuple):
+    """What each source says; `file` names the file, and the table in it, for messages."""
+
+    flags: Mapping[str, Any]
+    environ: Mapping[str, str]
+    table: Mapping[str, Any]
+    file: str
+
+
+def load(
+    flags: Mapping[str, Any],
+    *,
+    command: str,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Loaded:
+    """Put the settings of one command together.
+
+    Args:
+        flags: Values given on the command line by field; None: not given.
+        command: `run` and `replay` are asked for more than commands that only look.
+
+    Raises:
+        UsageError: Naming the first thing that is wrong, where it stands and what would be right.
+    """
+    environ = os.environ if environ is None else environ
+    sources = _Sources(flags, environ, *_file_table(folder or Path.cwd()))
+    _refuse_unknown_keys(sources)
+
+    values: dict[str, Any] = {}
+    origins: dict[str, Origin] = {}
+    for setting in every_setting():
+        flag = "TARGET" if setting.name == "target" and command == "run" else setting.flag
+        raw, origin = _find(setting, flag, sources)
+        origins[setting.name] = origin
+        if origin.kind != "default":
+            values[setting.name] = _read(setting, raw, origin)
+    settings = Settings(**values)
+
+    _refuse_contradictions(settings, origins)
+    if command in ("run", "replay"):
+        _refuse_what_is_not_there_yet(settings, origins)
+    if command == "run":
+        _require(settings)
+    return Loaded(*_with_names(settings, origins), _unknown_variables(environ))
+
+
+def _find(setting: Setting, flag: str, sources: _Sources) -> tuple[Any, Origin]:
+    if sources.flags.get(setting.name) is not None:
+        return sources.flags[setting.name], Origin("flag", flag)
+    # Containers pass variables on that are set to nothing: that is as good as not set.
+    if sources.environ.get(setting.variable):
+        return sources.environ[setting.variable], Origin("environment", setting.variable)
+    if setting.key in sources.table:
+        return sources.table[setting.key], Origin("file", f"{sources.file}: {setting.key}")
+    return None, Origin("default", "default")
+
+
+def _read(setting: Setting, raw: Any, origin: Origin) -> Any:
+    kind = setting.option.kind
+    try:
+        return kind.read(raw)
+    except (ValueError, TypeError) as error:
+        close = difflib.get_close_matches(str(raw), getattr(kind, "choices", ()), n=1)
+        hint = f". Did you mean {close[0]}?" if close else ""
+        raise UsageError(f"{origin} is {raw!r}: expected {kind.right}{hint}") from error
+
+
+def _file_table(folder: Path) -> tuple[dict[str, Any], str]:
+    """What the file in this folder says, and how to name that place in a message."""
+    own = folder / "streamheal.toml"
+    if (table := _toml(own)) is not None:
+        return table, own.name
+    project = _toml(folder / "pyproject.toml") or {}
+    tool = project.get("tool", {})
+    table = tool.get("streamheal", {}) if isinstance(tool, dict) else {}
+    if not isinstance(table, dict):
+        raise UsageError(f"pyproject.toml: tool.streamheal is {table!r}: expected a table, [tool.streamheal]")
+    return table, "pyproject.toml [tool.streamheal]"
+
+
+def _toml(path: Path) -> dict[str, Any] | None:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"{path.name} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path.name} is not TOML: {error}") from error
+
+
+def _refuse_unknown_keys(sources: _Sources) -> None:
+    known = [setting.key for setting in every_setting()]
+    for key in sources.table:
+        if key not in known:
+            hint = _did_you_mean(key.replace("-", "_"), known)
+            raise UsageError(f"{sources.file}: there is no option {key!r}{hint}")
+
+
+def _unknown_variables(environ: Mapping[str, str]) -> tuple[str, ...]:
+    known = [setting.variable for setting in every_setting()]
+    return tuple(
+        f"the variable {name} names no option{_did_you_mean(name, known)}"
+        for name in sorted(environ)
+        if name.startswith(PREFIX) and name not in known and name not in _OTHER_VARIABLES
+    )
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f". Did you mean {close[0]}?" if close else ""
+
+
+def _refuse_contradictions(settings: Settings, origins: Mapping[str, Origin]) -> None:
+    if settings.retry_s_min > settings.retry_s_max:
+        raise UsageError(
+            f"retry_s_min is {settings.retry_s_min:g} ({origins['retry_s_min']}), more than retry_s_max, "
+            f"{settings.retry_s_max:g} ({origins['retry_s_max']}): expected at most that"
+        )
+
+
+def _refuse_what_is_not_there_yet(settings: Settings, origins: Mapping[str, Origin]) -> None:
+    if settings.engine == "kcl":
+        raise UsageError(f"the kcl engine is not part of this version yet ({origins['engine']}): use poll")
+    if settings.on_poison == "park":
+        raise UsageError(f"parking keys is not part of this version yet ({origins['on_poison']}): use skip")
+
+
+def _require(settings: Settings) -> None:
+    if settings.target is None:
+        raise UsageError("no TARGET: give the processor as module:Class or module:function (or STREAMHEAL_TARGET)")
+    if settings.stream is None:
+        raise UsageError("no stream: give --stream NAME (or STREAMHEAL_STREAM, or stream in streamheal.toml)")
+
+
+def _with_names(settings: Settings, origins: dict[str, Origin]) -> tuple[Settings, dict[str, Origin]]:
+    """The application's name and its state, made from the target where nothing else says them."""
+    if not settings.application and settings.target:
+        settings = replace(settings, application=kebab(settings.target))
+    if settings.application:
+        settings = for_application(settings, settings.application)
+    return settings, origins
