@@ -138,22 +138,26 @@ class Runtime:
 
     async def run(self) -> None:
         """Until `stop`, the end of all there is, or (`until_caught_up`) the tip of every shard."""
-        self._failure = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._failure = loop.create_future()
+        # A broken rule of our own must end the run, not be a line in a log of one that stands still.
+        loop.set_exception_handler(lambda loop, context: self._fail(context.get("exception") or RuntimeError(str(context))))
         bringing = asyncio.create_task(self.engine.run(self), name="engine")
         bringing.add_done_callback(self._engine_returned)
         watching = asyncio.create_task(self._watch(), name="watch")
-        waits = [asyncio.ensure_future(self._done.wait()), self._failure]
+        asked = asyncio.create_task(self._done.wait(), name="asked to stop")
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({asked, self._failure}, return_when=asyncio.FIRST_COMPLETED)
             bringing.cancel()
             if not self._failure.done():
                 await self._wind_down()
         finally:
-            for task in (bringing, watching, waits[0]):
+            for task in (bringing, watching, asked):
                 task.cancel()
             await asyncio.gather(bringing, watching, *self._chores, return_exceptions=True)
             if self._wake is not None:
                 self._wake.cancel()
+            loop.set_exception_handler(None)
         if self._failure.done():
             self._failure.result()
 
@@ -173,7 +177,9 @@ class Runtime:
     async def _wind_down(self) -> None:
         self._stopping = True
         for run in list(self._shards.values()):
-            if run.healing_ended is None and not run.healer.over:
+            if self._given_up(run):
+                await run.give_up()
+            elif run.healing_ended is None and not run.healer.over:
                 run.tell(Signal.SHUTDOWN_REQUESTED)
         deadline = self.clock() + self.policy.shutdown_s + _LATE_S
         while self._alive() and self.clock() < deadline:

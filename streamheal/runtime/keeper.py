@@ -64,10 +64,10 @@ class Keeper:
             outcomes = await loop.run_in_executor(self._executor, self._shelf.put, [envelope for envelope, _ in batch])
         except (StoreError, Unavailable) as error:
             outcomes = [error] * len(batch)
-        failures = [error for error in outcomes if error is not None]
+        failures = [outcome for outcome in outcomes if outcome is not None]
         self.writes["stored"] += len(outcomes) - len(failures)
-        for error in failures:
-            self.writes["unavailable" if isinstance(error, Unavailable) else "failed"] += 1
+        for failure in failures:
+            self.writes["unavailable" if isinstance(failure, Unavailable) else "failed"] += 1
         if failures:
             self._chronicle.warning("quarantine_unavailable", records=len(failures), error=str(failures[0]))
         for (_, answer), outcome in zip(batch, outcomes, strict=True):

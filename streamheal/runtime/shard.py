@@ -322,6 +322,14 @@ class ShardRun:
         if wakes_at is not None and wakes_at <= now:
             self.tell(Signal.TICKED)
 
+    async def give_up(self) -> None:
+        """Its open records have been waited for already: keep what is settled, and leave."""
+        watermark = self.healer.ledger.watermark()
+        if watermark is not None:
+            await self._runtime.checkpoint(self.shard.shard_id, watermark)
+        self.seat.abandon()
+        self._runtime.shard_over(self)
+
     # -- what people see ------------------------------------------------------------------
 
     @property

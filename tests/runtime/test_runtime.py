@@ -1,0 +1,123 @@
+"""The loop that holds everything together, over fakes: what was decided is done, and in order."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from streamheal.core.policy import Policy
+from streamheal.quarantine.envelope import Code
+from streamheal.quarantine.seal import seal
+from streamheal.records import Position, Record
+from streamheal.runtime.chronicle import Chronicle
+from streamheal.runtime.host import Runtime
+from streamheal.runtime.keeper import Keeper
+from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts, Handler
+
+QUICK = Policy(retry_s_min=0.01, checkpoint_s=0.05, patience_s=0.5, pause_s_min=0.05, pause_s_max=0.1, failing_s_min=0.2)
+CODE = Code(processor="shop:Shop", version=None, python="3.11", packages={}, config_hash="0")
+
+
+class Told:
+    """What one run came to, and every event that was told on the way."""
+
+    def __init__(self, handler: Handler, *batches: bytes, shelf: FakeShelf | None = None, initialize_failures: int = 0) -> None:
+        self.engine, self.pool, self.shelf = FakeEngine(*batches), FakePool(handler, initialize_failures), shelf or FakeShelf()
+        self.events: list[str] = []
+
+    def run(self, **options: Any) -> Told:
+        asyncio.run(asyncio.wait_for(self._run(options), 20))
+        return self
+
+    async def _run(self, options: dict[str, Any]) -> None:
+        chronicle = Chronicle(structlog.get_logger())
+        chronicle.listen(lambda event, fields: self.events.append(event))
+        self.runtime = Runtime(
+            engine=self.engine, pool=self.pool, policy=QUICK, keeper=Keeper(self.shelf, chronicle), seal=_seal,
+            starts=FakeStarts(), chronicle=chronicle, **options,
+        )  # fmt: skip
+        await self.runtime.run()
+        await self.runtime.keeper.close()
+        (self.figures,) = self.runtime.figures()
+
+
+def _seal(record: Any, shard: Any, decision: Any, attempts: Any, masked: Any) -> Any:
+    return seal(
+        record, application="shop", stream=shard.stream, decision=decision, attempts=attempts, code=CODE, host="h",
+        now=datetime.now(UTC),
+    )  # fmt: skip
+
+
+def fine(record: Record) -> None:
+    """Nothing is wrong with any record."""
+
+
+def test_a_shard_is_read_checkpointed_and_complete() -> None:
+    told = Told(fine, bytes([1, 2, 3]), bytes([4, 5])).run()
+    assert told.engine.checkpoints[-1] == Position(5)
+    assert told.engine.completed == ["shard-0"]
+    assert told.pool.seats["shard-0"].log == ["start", "shard_ended"]
+    assert (told.figures.read, told.figures.done, told.figures.in_flight) == (5, 5, 0)
+
+
+def test_a_sick_record_is_stored_before_the_checkpoint_passes_it() -> None:
+    """2 raises each time; others succeed around it, in this batch and in later ones."""
+
+    def sick(record: Record) -> None:
+        if record.data == b"2":
+            raise KeyError("customer")
+
+    told = Told(sick, bytes([1, 2, 3]), *[bytes([number]) for number in range(4, 60)]).run()
+    assert [envelope.sequence_number for envelope in told.shelf.kept] == ["2"]
+    assert [one.number for one in told.shelf.kept[0].attempts] == [1, 2, 3]
+    assert told.engine.checkpoints[-1] == Position(59)
+    assert told.figures.quarantined_by_reason == {"exception": 1}
+    assert told.figures.read == told.figures.done + told.figures.quarantined
+
+
+def test_a_store_that_does_not_answer_is_waited_for() -> None:
+    def sick(record: Record) -> None:
+        if record.data == b"2":
+            raise KeyError("customer")
+
+    told = Told(sick, bytes([1, 2, 3]), *[bytes([number]) for number in range(4, 60)], shelf=FakeShelf(refusals=3)).run()
+    assert [envelope.sequence_number for envelope in told.shelf.kept] == ["2"]
+    assert told.events.count("quarantine_unavailable") == 3
+    assert told.runtime.keeper.writes == {"unavailable": 3, "stored": 1}
+
+
+def test_a_checkpoint_that_fails_is_made_again() -> None:
+    told = Told(fine, bytes([1, 2, 3]))
+    told.engine.refuse_checkpoints = 2
+    told.run()
+    assert told.engine.checkpoints == [Position(3)]
+    assert told.events.count("checkpoint_failed") == 2
+
+
+def test_a_killer_dies_alone_twice_and_its_shard_goes_on() -> None:
+    def killer(record: Record) -> None:
+        if record.data == b"2":
+            raise SystemExit
+
+    told = Told(killer, bytes([1, 2, 3]), *[bytes([number]) for number in range(4, 60)]).run()
+    assert [(envelope.sequence_number, envelope.reason) for envelope in told.shelf.kept] == [("2", "crash")]
+    assert told.figures.done == 58
+
+
+def test_initialize_is_tried_again_until_it_succeeds() -> None:
+    told = Told(fine, bytes([1, 2, 3]), initialize_failures=1).run()
+    assert told.events.count("initialize_failed") == 1
+    assert told.figures.done == 3
+
+
+def test_where_everything_fails_a_human_is_called_and_nobody_is_set_aside() -> None:
+    def broken(record: Record) -> None:
+        raise KeyError("customer")
+
+    told = Told(broken, bytes([1, 2, 3, 4])).run(until_caught_up=True)
+    assert told.runtime.needs_human
+    assert told.shelf.kept == []
+    assert "human_called" in told.events

@@ -1,0 +1,75 @@
+"""The processor of the whole-system tests. Every effect is one line, appended at once.
+
+A payload is `{"n": 17, "do": "fine"}`; `do` says how the record is sick. What a line in the
+effects file says has happened; nothing else is believed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import time
+
+from streamheal import Poison, Record, RecordProcessor, Shard, Throttled
+
+FIXED = os.environ.get("SHOP_FIXED") == "1"
+
+
+def effect(text: str) -> None:
+    descriptor = os.open(os.environ["SHOP_EFFECTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(descriptor, f"{text}\n".encode())
+    os.close(descriptor)
+
+
+class Shop(RecordProcessor):
+    poison = (ZeroDivisionError,)
+
+    def initialize(self, shard: Shard) -> None:
+        self.seen: set[int] = set()
+
+    def process_record(self, record: Record) -> None:
+        order = record.json()
+        number, do = order["n"], order["do"]
+        if not FIXED:
+            misbehave(do, number, record)
+        time.sleep(float(os.environ.get("SHOP_WORK_S", "0")))
+        effect(f"{number} {record.partition_key} {os.getpid()}")
+
+
+class AsyncShop(Shop):
+    concurrency = 10
+
+    async def process_record(self, record: Record) -> None:  # type: ignore[override]
+        Shop.process_record(self, record)
+
+
+class ThreadShop(Shop):
+    concurrency = 4
+
+
+def handle(record: Record) -> None:
+    effect(str(record.json()["n"]))
+
+
+def misbehave(do: str, number: int, record: Record) -> None:
+    match do:
+        case "raise":
+            print(f"pricing order {number}")
+            raise KeyError("customer")
+        case "reject":
+            raise Poison("no such product")
+        case "zero":
+            print(1 / 0)
+        case "crash":
+            ctypes.string_at(0)
+        case "exit":
+            os._exit(7)
+        case "sysexit":
+            sys.exit("a library called exit")
+        case "hang":
+            ctypes.PyDLL(None).sleep(1000)
+        case "flaky" if record.attempt == 1:
+            raise ConnectionError("try again")
+        case "busy" if record.attempt <= 2:
+            raise Throttled(retry_after_s=0.1)
