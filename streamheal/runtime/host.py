@@ -243,9 +243,8 @@ class Runtime:
             self._done.set()
 
     def _given_up(self, run: ShardRun) -> bool:
-        """A human has been called, and in all that time nothing came of itself."""
-        since = run.needs_human_since
-        return since is not None and (run.healer.over or self.clock() >= since + self.policy.patience_s)
+        """A human has been called: the core does that only when nothing is left to come of itself."""
+        return run.needs_human
 
     async def _watch(self) -> None:
         while True:

@@ -66,7 +66,6 @@ class ShardRun:
         self.at_tip = False
         self.lag_s: float | None = None
         self.over = False
-        self.needs_human_since: float | None = None
         self._casebook = Casebook()
         self._spans = 0
         self._arrived: dict[int, float] = {}
@@ -308,11 +307,6 @@ class ShardRun:
         if self._doubt and not healer.doubt:
             self._doubt = False
             self._runtime.spawn(self._runtime.remember_doubt(self.shard.shard_id, False))
-        stuck = healer.needs_human or self._initialize_failures >= _INITIALIZE_FAILURES_HUMAN
-        if not stuck:
-            self.needs_human_since = None
-        elif self.needs_human_since is None:
-            self.needs_human_since = self._runtime.clock()
         self._runtime.wake_at(healer.wakes_at)
 
     def tick(self, now: float) -> None:
@@ -331,6 +325,10 @@ class ShardRun:
         self._runtime.shard_over(self)
 
     # -- what people see ------------------------------------------------------------------
+
+    @property
+    def needs_human(self) -> bool:
+        return self.healer.needs_human or self._initialize_failures >= _INITIALIZE_FAILURES_HUMAN
 
     @property
     def idle(self) -> bool:

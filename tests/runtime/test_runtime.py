@@ -17,7 +17,7 @@ from streamheal.runtime.host import Runtime
 from streamheal.runtime.keeper import Keeper
 from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts, Handler
 
-QUICK = Policy(retry_s_min=0.01, checkpoint_s=0.05, patience_s=0.5, pause_s_min=0.05, pause_s_max=0.1, failing_s_min=0.2)
+QUICK = Policy(retry_s_min=0.01, checkpoint_s=0.05, patience_s=0.5, pause_s_min=0.05, pause_s_max=0.1, failing_s_min=0.2, human_s=0.2)
 CODE = Code(processor="shop:Shop", version=None, python="3.11", packages={}, config_hash="0")
 
 
