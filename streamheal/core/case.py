@@ -1,0 +1,182 @@
+"""A record in trouble, and all the records in trouble of one shard.
+
+Only these are objects. Clean records are numbers in a span, whatever happens to their
+neighbours.
+
+    in the worker: QUEUED ─► (its lane comes to it)        RETRYING ─► done, or Failed
+    ours:          WAITING ─► Retry          until its next try
+                   SUSPECT ─► FOR_CELL       a witness clears the world's name
+                   FOR_CELL ─► ALONE ─► TRIED ─► judged, or SUSPECT again
+                   STORING ◄─► STORE_WAIT ─► settled
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum, auto
+from heapq import heappop, heappush
+from itertools import count
+
+from streamheal.core.messages import At, Cause, Named, Quarantine
+from streamheal.records import Position
+
+Kind = tuple[Cause, str]
+
+
+class Phase(Enum):
+    """Where a known record is. The first two are the worker's, the rest are ours."""
+
+    QUEUED = auto()  # behind another of its key; the lane will come to it
+    RETRYING = auto()  # told to run again
+    WAITING = auto()  # until `due`, then again
+    FOR_CELL = auto()  # runs alone as soon as a cell is free
+    ALONE = auto()
+    SUSPECT = auto()  # needs a witness before it is tried alone
+    TRIED = auto()  # failed its tries, the last one alone; needs a witness since
+    STORING = auto()
+    STORE_WAIT = auto()
+
+
+IN_WORKER = frozenset({Phase.QUEUED, Phase.RETRYING})
+AWAITING = frozenset({Phase.SUSPECT, Phase.TRIED})
+TIMED = frozenset({Phase.WAITING, Phase.SUSPECT, Phase.TRIED})
+AT_IT = frozenset({Phase.RETRYING, Phase.FOR_CELL, Phase.ALONE})
+UNDECIDED = TIMED | AT_IT
+
+
+class Case:
+    """One record in trouble: what happened to it so far.
+
+    Attributes:
+        lonely: It ran in a process that died or was stopped: only in cells from now on.
+        preceded: Its try alone began after a success that came after its failure before.
+        loose: Tries alone with a success before and after, too far apart to be a bracket.
+        began: When its last failed try began.
+        failed_at: When that ended; of a death shared with others, when we heard of it.
+        first_failed_at: When its first counted try ended in failure; infinite before.
+        tried_at: When we last sent it on its way, alone or not.
+        kind: What its last failure was like.
+        uniform: Every counted try failed in one way.
+        death: The death it is suspected of, until it has run alone.
+        aside: How it is set aside, once that is decided.
+    """
+
+    __slots__ = (
+        "_tries_kind", "aside", "asked", "at", "attempts", "before", "began", "crashes_alone", "death", "due",
+        "failed_at", "first_failed_at", "kind", "lonely", "loose", "phase", "position", "preceded", "size",
+        "store_failures", "throttles", "tried_at", "uniform",
+    )  # fmt: skip
+
+    def __init__(self, record: Named, phase: Phase) -> None:
+        self.at, self.position, self.before, self.size = record
+        self.phase = phase
+        self.attempts = self.crashes_alone = self.throttles = self.store_failures = self.loose = self.asked = 0
+        self.due = 0.0
+        self.began = self.failed_at = self.tried_at = float("-inf")
+        self.first_failed_at = float("inf")
+        self.lonely = self.preceded = False
+        self.uniform = True
+        self.kind: Kind | None = None
+        self._tries_kind: Kind | None = None
+        self.death: int | None = None
+        self.aside: Quarantine | None = None
+
+    def failed(self, kind: Kind, began: float, ended: float) -> None:
+        self.kind, self.began, self.failed_at = kind, began, ended
+        if kind[0] is Cause.THROTTLED:
+            self.throttles += 1
+            return
+        self.attempts += 1
+        self.first_failed_at = min(self.first_failed_at, ended)
+        if self._tries_kind is not None and not _alike(kind, self._tries_kind):
+            self.uniform = False
+            # What several outages do to a record, and what it does itself, do not add up to one guilt.
+            self.loose = 0
+        if kind[1] or self._tries_kind is None or kind[0] is not self._tries_kind[0]:
+            self._tries_kind = kind
+
+
+def _alike(one: Kind, other: Kind) -> bool:
+    """The worker cannot say what a death was like, only the cell can: an empty likeness is like any."""
+    return one[0] is other[0] and (one[1] == other[1] or not one[1] or not other[1])
+
+
+class Caseload:
+    """The open cases of one shard that have ever been ours, found by what they wait for.
+
+    Heaps and counts, because a flood of poison must not cost its square.
+    """
+
+    def __init__(self) -> None:
+        self.by_at: dict[At, Case] = {}
+        self.awaiting: dict[At, Case] = {}
+        self.undecided: dict[At, Case] = {}
+        self._tries: list[tuple[float, int, Case]] = []
+        self._stores: list[tuple[float, int, Case]] = []
+        self._for_cell: list[tuple[Position, int, Case]] = []
+        self._nth = count()  # so that heaps never compare cases
+
+    def move(self, case: Case, phase: Phase, due: float = 0.0) -> None:
+        """Put a case in a phase; `due` matters to those that wait for a time."""
+        if case.at in self.by_at:
+            self._leave(case)
+        else:
+            self.by_at[case.at] = case
+        case.phase, case.due = phase, due
+        if phase in UNDECIDED:
+            self.undecided[case.at] = case
+        if phase in AWAITING:
+            self.awaiting[case.at] = case
+        if phase in TIMED:
+            heappush(self._tries, (due, next(self._nth), case))
+        elif phase is Phase.STORE_WAIT:
+            heappush(self._stores, (due, next(self._nth), case))
+        elif phase is Phase.FOR_CELL:
+            heappush(self._for_cell, (case.position, next(self._nth), case))
+
+    def close(self, case: Case) -> None:
+        """The record is settled. It may be one that never was ours."""
+        if self.by_at.pop(case.at, None) is not None:
+            self._leave(case)
+            case.due = float("nan")  # equals nothing: what is left of it in a heap is void
+
+    def _leave(self, case: Case) -> None:
+        self.undecided.pop(case.at, None)
+        self.awaiting.pop(case.at, None)
+
+    def next_try_at(self) -> float:
+        return self._first(self._tries, TIMED)
+
+    def next_store_at(self) -> float:
+        return self._first(self._stores, frozenset({Phase.STORE_WAIT}))
+
+    @staticmethod
+    def _first(heap: list[tuple[float, int, Case]], phases: frozenset[Phase]) -> float:
+        while heap:
+            due, _, case = heap[0]
+            if case.due == due and case.phase in phases:
+                return due
+            heappop(heap)
+        return float("inf")
+
+    def tries_due(self, now: float) -> Iterator[Case]:
+        """Cases whose time has come. Each must be moved before the next is asked for."""
+        while self.next_try_at() <= now:
+            yield self._tries[0][2]
+
+    def stores_due(self, now: float) -> Iterator[Case]:
+        while self.next_store_at() <= now:
+            yield self._stores[0][2]
+
+    def first_for_cell(self) -> Case | None:
+        """The earliest record that is to run alone; it stays so until moved."""
+        heap = self._for_cell
+        while heap:
+            case = heap[0][2]
+            if case.phase is Phase.FOR_CELL and case.at in self.by_at:
+                return case
+            heappop(heap)
+        return None
+
+    def undecided_in_order(self) -> list[Case]:
+        return [case for _, case in sorted(self.undecided.items())]

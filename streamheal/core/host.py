@@ -1,0 +1,110 @@
+"""What one shard cannot know: how the others fare, who else ran in a process that died, free cells."""
+
+from __future__ import annotations
+
+from streamheal.core.policy import Policy
+
+
+class _Inquest:
+    """One death: how many of its suspects have still to run alone, and which shards it hit."""
+
+    __slots__ = ("left", "shards")
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+        self.shards: set[str] = set()
+
+
+class Host:
+    """One object for all shards of a host.
+
+    Other shards may acquit, never convict: a success elsewhere does not vouch for this shard's
+    dependency, but failures elsewhere with no success anywhere mean an outage.
+    """
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self._cells_max = (policy or Policy()).cells_max
+        self._failing: dict[str, int] = {}
+        self._succeeded_at = float("-inf")
+        self._inquests: dict[int, _Inquest] = {}
+        self._unexplained: dict[str, list[float]] = {}
+        self._cells: dict[str, int] = {}
+        self._in_line: list[str] = []
+
+    # -- outages -----------------------------------------------------------------------
+
+    def failing(self, shard_id: str, records: int) -> None:
+        if records:
+            self._failing[shard_id] = records
+        else:
+            self._failing.pop(shard_id, None)
+
+    def succeeded(self, until: float) -> None:
+        self._succeeded_at = max(self._succeeded_at, until)
+
+    def suspects_an_outage(self, shard_id: str, since: float) -> bool:
+        others = len(self._failing) > (shard_id in self._failing)
+        return others and self._succeeded_at < since
+
+    # -- deaths ------------------------------------------------------------------------
+
+    def died(self, death: int, shard_id: str, suspects: int, now: float) -> None:
+        """A process died; told by each of its shards, `suspects` counting those of all."""
+        inquest = self._inquests.setdefault(death, _Inquest(suspects))
+        inquest.shards.add(shard_id)
+        if not suspects:
+            self._unexplained.setdefault(shard_id, []).append(now)
+
+    def heard(self, death: int, culprit: bool, now: float) -> None:
+        """A suspect has been run alone. When all were and none was it, the death stays unexplained."""
+        inquest = self._inquests.get(death)
+        if inquest is None:
+            return
+        inquest.left -= 1
+        if culprit:
+            del self._inquests[death]
+        elif inquest.left == 0:
+            for shard_id in self._inquests.pop(death).shards:
+                self._unexplained.setdefault(shard_id, []).append(now)
+
+    def unexplained(self, shard_id: str, since: float) -> int:
+        """Deaths of the shard's processes that no suspect accounts for."""
+        deaths = self._unexplained.get(shard_id)
+        if not deaths:
+            return 0
+        self._unexplained[shard_id] = deaths = [at for at in deaths if at >= since]
+        return len(deaths)
+
+    # -- cells -------------------------------------------------------------------------
+
+    def take_cell(self, shard_id: str) -> bool:
+        """Whether the shard may run one record alone now. If not, it is in line, and asks again."""
+        free = self._cells_max - sum(self._cells.values())
+        ahead = self._in_line.index(shard_id) if shard_id in self._in_line else len(self._in_line)
+        if free <= ahead:
+            if shard_id not in self._in_line:
+                self._in_line.append(shard_id)
+            return False
+        if shard_id in self._in_line:
+            self._in_line.remove(shard_id)
+        self._cells[shard_id] = self._cells.get(shard_id, 0) + 1
+        return True
+
+    def give_cell_back(self, shard_id: str) -> None:
+        self._cells[shard_id] -= 1
+
+    def wants_no_cell(self, shard_id: str) -> None:
+        """The shard has nobody to run alone just now: it must not hold up the line."""
+        if shard_id in self._in_line:
+            self._in_line.remove(shard_id)
+
+    # ----------------------------------------------------------------------------------
+
+    def left(self, shard_id: str, deaths: set[int]) -> None:
+        """The shard is another's now, or over. Nobody will hear what its suspects do."""
+        self.failing(shard_id, 0)
+        self._cells.pop(shard_id, None)
+        self._unexplained.pop(shard_id, None)
+        self.wants_no_cell(shard_id)
+        for death in deaths:
+            self._inquests.pop(death, None)

@@ -1,0 +1,145 @@
+"""How far it is safe to checkpoint, over spans with holes."""
+
+from __future__ import annotations
+
+from streamheal.core.case import Case
+from streamheal.core.messages import At
+from streamheal.records import Position
+
+
+class Span:
+    """One batch. Its records have no objects, but for those that are known by themselves.
+
+    Attributes:
+        records: How many it holds; None until the worker has counted.
+        left: How many of them are open.
+        reported: Every record not in `cases` is settled.
+        cases: Records known by themselves, by their place; None: settled.
+    """
+
+    __slots__ = ("cases", "last", "left", "number", "records", "reported", "size")
+
+    def __init__(self, number: int, size: int) -> None:
+        self.number, self.size = number, size
+        self.records: int | None = None
+        self.last: Position | None = None
+        self.left = 0
+        self.reported = False
+        self.cases: dict[int, Case | None] = {}
+
+
+class Ledger:
+    """What was read of one shard and is not settled, and the watermark behind it.
+
+    read = done + quarantined + filtered + in flight, always. A span is read when the worker
+    has counted it; until then nobody knows what it holds.
+
+        span 1          span 2          span 3
+        x x . x x       x x x x x       (not reported)     watermark: before the first dot
+              └ a case    settled, but passed only after span 1
+    """
+
+    def __init__(self) -> None:
+        self.spans: dict[int, Span] = {}  # in stream order
+        self.read = self.done = self.quarantined = self.filtered = self.in_flight = 0
+        self.size = 0  # bytes of spans not reported, and of known records in the others
+        self.uncounted = self.unreported = 0
+        self._behind: Position | None = None  # end of the last span settled with all before it
+
+    def open(self, number: int, size: int) -> None:
+        self.spans[number] = Span(number, size)
+        self.size += size
+        self.uncounted += 1
+        self.unreported += 1
+
+    def count(self, number: int, records: int) -> Span:
+        """The span holds so many records. Said again after a death, by the next worker."""
+        span = self.spans[number]
+        if span.records is None:
+            span.records = span.left = records
+            self.uncounted -= 1
+            self.read += records
+            self.in_flight += records
+        assert span.records == records, f"span {number} held {span.records} records, now {records}"
+        return span
+
+    def report(self, number: int, records: int, last: Position | None, filtered: int) -> int:
+        """Everything but the known records is settled. Returns how many of those succeeded."""
+        span = self.count(number, records)
+        assert not span.reported, f"span {number} reported twice"
+        bulk = records - len(span.cases)
+        span.reported, span.last = True, last
+        span.left -= bulk
+        self.unreported -= 1
+        self.filtered += filtered
+        self.done += bulk - filtered
+        self.in_flight -= bulk
+        size = sum(case.size for case in span.cases.values() if case is not None) if span.cases else 0
+        self.size -= span.size - size
+        span.size = size
+        self._advance()
+        return bulk - filtered
+
+    def case(self, at: At) -> Case | None:
+        span = self.spans.get(at.span)
+        return span.cases.get(at.nth) if span is not None else None
+
+    def knows(self, at: At) -> bool:
+        """The record is known by itself, or settled."""
+        span = self.spans.get(at.span)
+        return span is None or at.nth in span.cases
+
+    def add(self, case: Case) -> Case:
+        span = self.spans[case.at.span]
+        assert span.records is not None, f"{case.at} named before its span was counted"
+        assert case.at.nth < span.records, f"{case.at} named, of {span.records} records"
+        assert case.at.nth not in span.cases, f"{case.at} is known already"
+        span.cases[case.at.nth] = case
+        return case
+
+    def settle_done(self, case: Case) -> None:
+        self.done += 1
+        self._settle(case)
+
+    def settle_filtered(self, case: Case) -> None:
+        self.filtered += 1
+        self._settle(case)
+
+    def settle_quarantined(self, case: Case) -> None:
+        self.quarantined += 1
+        self._settle(case)
+
+    def _settle(self, case: Case) -> None:
+        span = self.spans[case.at.span]
+        assert span.cases[case.at.nth] is case, f"{case.at} settled twice"
+        span.cases[case.at.nth] = None
+        span.left -= 1
+        self.in_flight -= 1
+        if span.reported:
+            span.size -= case.size
+            self.size -= case.size
+        self._advance()
+
+    def _advance(self) -> None:
+        while self.spans:
+            span = next(iter(self.spans.values()))
+            if span.left or not span.reported:
+                return
+            if span.last is not None:
+                self._behind = span.last
+            self.size -= span.size
+            del self.spans[span.number]
+
+    def first_open(self) -> int | None:
+        """The span before which everything is settled; None: nothing is open."""
+        return next(iter(self.spans), None)
+
+    def watermark(self) -> Position | None:
+        """The last position before the first open record. Costs the cases of one span."""
+        span = next(iter(self.spans.values()), None)
+        if span is None or not span.reported:
+            return self._behind
+        first = min(nth for nth, case in span.cases.items() if case is not None)
+        case = span.cases[first]
+        assert case is not None
+        return self._behind if case.before is None else case.before

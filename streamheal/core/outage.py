@@ -1,0 +1,65 @@
+"""Whether it is the world that fails: different records, and none succeeding."""
+
+from __future__ import annotations
+
+from streamheal.core.messages import At
+from streamheal.core.policy import Policy
+
+
+class Outage:
+    """The records of one shard that failed since anything succeeded, and the pause they lead to.
+
+    While paused, lanes start nothing by themselves. Probes with growing gaps let one fresh
+    record and one known one run; any success ends it.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self._failing: dict[At, float] = {}  # record -> when its last failure ended
+        self._since = 0.0
+        self._probes = 0
+        self.paused = False
+        self.probe_at = float("inf")
+        self._probed_at = float("-inf")
+
+    def __len__(self) -> int:
+        return len(self._failing)
+
+    def failed(self, at: At, ended: float, now: float) -> None:
+        if not self._failing:
+            self._since = now
+        self._failing[at] = max(ended, self._failing.get(at, ended))
+
+    def settled(self, at: At) -> None:
+        self._failing.pop(at, None)
+
+    def succeeded(self, until: float) -> None:
+        """A success that ended then. Old news (it comes with every failure) clears nobody."""
+        if self._failing:
+            self._failing = {at: ended for at, ended in self._failing.items() if ended > until}
+            self._since = max(self._since, until)
+
+    def begins_at(self, doubt: bool) -> float:
+        """When what fails now is to be taken for an outage. A doubt counts for one more record."""
+        if self.paused or not self._failing or len(self._failing) + doubt < self._policy.failing_min:
+            return float("inf")
+        return self._since + self._policy.failing_s_min
+
+    def pause(self, now: float, jitter: float) -> None:
+        self.paused, self._probes = True, 0
+        self._probed_at = now
+        self.probe_at = now + self._policy.pause_s(1, jitter)
+
+    def lift(self) -> None:
+        self.paused = False
+        self.probe_at = float("inf")
+
+    def probed(self, now: float, jitter: float) -> None:
+        self._probes += 1
+        self._probed_at = now
+        self.probe_at = now + self._policy.pause_s(self._probes + 1, jitter)
+
+    def somebody_came(self, now: float) -> None:
+        """There was no fresh record to probe with, and now there is: it need not wait for long."""
+        if self.paused:
+            self.probe_at = min(self.probe_at, max(now, self._probed_at + self._policy.pause_s_min))

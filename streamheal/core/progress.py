@@ -1,0 +1,93 @@
+"""What the engine is told: that the next batch may come, how far all is safe, that it is over."""
+
+from __future__ import annotations
+
+from streamheal.core.ledger import Ledger
+from streamheal.core.messages import Checkpoint, Decision, Order
+from streamheal.core.policy import Policy
+from streamheal.records import Position
+
+_NEVER = float("inf")
+
+
+class Progress:
+    """A shard's side towards its engine, read off its ledger.
+
+    A batch is answered when the window of open records allows, not when its slowest record is
+    settled. One checkpoint is under way at a time.
+    """
+
+    def __init__(self, policy: Policy, ledger: Ledger) -> None:
+        self._policy = policy
+        self._ledger = ledger
+        self._owed = False  # the engine waits for our answer
+        self._moved = False  # something was settled since the last checkpoint
+        self._ended = False
+        self._ends_at = _NEVER
+        self._asked: Position | None = None
+        self._kept: Position | None = None
+        self._asked_at = 0.0
+
+    def arrived(self) -> None:
+        self._owed = True
+
+    def settled(self) -> None:
+        self._moved = True
+
+    def checkpointed(self, position: Position | None) -> None:
+        self._asked = None
+        if position is None:
+            self._moved = True
+        else:
+            self._kept = position
+
+    def shard_ended(self) -> None:
+        self._ended = True
+
+    def shutdown_requested(self, now: float) -> None:
+        self._ends_at = min(self._ends_at, now + self._policy.shutdown_s)
+
+    def wakes_at(self) -> float:
+        if self._asked is not None:
+            return _NEVER  # until it is answered, time changes nothing
+        return min(self._ends_at, self._asked_at + self._policy.checkpoint_s if self._moved else _NEVER)
+
+    def answer(self) -> list[Decision]:
+        """`ANSWER`, when a batch is owed an answer and there is room for the next."""
+        if not self._owed or self._ends_at < _NEVER:
+            return []
+        ledger, policy = self._ledger, self._policy
+        if (
+            ledger.in_flight >= policy.open_records_max
+            or ledger.size >= policy.open_bytes_max
+            or ledger.uncounted > policy.uncounted_max
+        ):
+            return []
+        self._owed = False
+        return [Order.ANSWER]
+
+    def advance(self, now: float) -> list[Decision]:
+        """A checkpoint when one is due; when all is kept, or time is up, the end."""
+        if self._asked is not None:
+            return []
+        ledger = self._ledger
+        # In a span under way there may be successes not yet told of: nothing in flight is not enough.
+        settled = not ledger.in_flight and not ledger.unreported
+        finishing = now >= self._ends_at or (settled and (self._ended or self._ends_at < _NEVER))
+        if not finishing and now < self.wakes_at():
+            return []
+        self._moved = False
+        self._asked_at = now
+        if last := self.last_checkpoint():
+            self._asked = last[0].position
+            return [*last]
+        if not finishing:
+            return []
+        if not settled:
+            return [Order.ABANDON, Order.SHUTDOWN_COMPLETE]
+        return [Order.SHARD_COMPLETE if self._ended else Order.SHUTDOWN_COMPLETE]
+
+    def last_checkpoint(self) -> list[Checkpoint]:
+        """The watermark, if the engine does not have it yet."""
+        mark = self._ledger.watermark()
+        return [Checkpoint(mark)] if mark is not None and mark != self._kept else []
