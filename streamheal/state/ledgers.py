@@ -1,0 +1,252 @@
+"""What the rows of a state mean: checkpoints, starts, and how far a replay is.
+
+    kind                        key                          value
+    APPLICATION#checkpoint      STREAM/SHARD                 {"sequence", "sub_sequence", "ended", "began"}
+    APPLICATION#start           STREAM/SHARD                 {"checkpoint", "count", "doubt"}
+    APPLICATION#replay          REPLAY                       {"selection", "records", "finished", "outcomes"}
+    APPLICATION#replay-ids      REPLAY/CHUNK                 {"ids", "outcomes"}
+
+Sequence numbers are kept as text: JSON's numbers end at 2^53 for many who read them. A
+stream's name holds no slash (CreateStream: letters, digits, '_', '.' and '-').
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from streamheal.records import Position
+from streamheal.state.base import Conflict, Row, State
+
+# A chunk is written anew whenever one of its records is settled: large enough for few rows,
+# small enough to be written often (about 4 KiB; DynamoDB bills a write by the KiB).
+_IDS_A_CHUNK = 200
+
+
+class Checkpoint(NamedTuple):
+    """How far a shard is.
+
+    Attributes:
+        position: Every record up to here is settled; None: none is known to be.
+        ended: The shard is read and settled to its end.
+        began: From where it was first read, as `begin` was told; None: not begun.
+    """
+
+    position: Position | None = None
+    ended: bool = False
+    began: str | None = None
+
+
+class _Rows:
+    """Rows of one kind, with the versions they were last seen at. Any thread may change any."""
+
+    def __init__(self, state: State, kind: str) -> None:
+        self._state = state
+        self._kind = kind
+        self._seen: dict[str, Row] = {}
+
+    def read_all(self, key_prefix: str = "") -> list[Row]:
+        rows = list(self._state.scan(self._kind, key_prefix))
+        self._seen.update({row.key: row for row in rows})
+        return rows
+
+    def read(self, key: str) -> dict[str, Any]:
+        """What is there; `{}` where nothing is."""
+        row = self._state.read(self._kind, key)
+        return {} if row is None else row.value
+
+    def change(self, key: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+        """Write `change` of what is there, and return it.
+
+        A conflict is no alarm by itself: a write whose answer was lost is found done when it is
+        tried again. `change` is then called once more, so doing one twice must do no harm.
+        """
+        row = self._seen.get(key) or self._state.read(self._kind, key)
+        while True:
+            old = {} if row is None else row.value
+            new = change(dict(old))
+            if row is not None and new == old:
+                return new
+            try:
+                version = self._state.write(self._kind, key, new, replaces=None if row is None else row.version)
+            except Conflict:
+                row = self._state.read(self._kind, key)
+                continue
+            self._seen[key] = Row(key, new, version)
+            return new
+
+    def delete(self, key: str) -> None:
+        self._state.delete(self._kind, key)
+        self._seen.pop(key, None)
+
+
+class Checkpoints:
+    """How far each shard of a stream is. Blocking; as `State`'s, its methods raise `Unavailable`."""
+
+    def __init__(self, state: State, application: str, stream: str) -> None:
+        self._rows = _Rows(state, f"{application}#checkpoint")
+        self._prefix = f"{stream}/"
+
+    def read_all(self) -> dict[str, Checkpoint]:
+        """By shard id: every shard that was begun, checkpointed or ended."""
+        rows = self._rows.read_all(self._prefix)
+        return {row.key.removeprefix(self._prefix): _checkpoint(row.value) for row in rows}
+
+    def begin(self, shard_id: str, at: str) -> None:
+        """Remember from where a shard is first read, so that a restart before its first checkpoint
+        does not begin later (LATEST) than this start did. Only the first call counts."""
+        self._change(shard_id, lambda value: {**value, "began": value.get("began") or at})
+
+    def write(self, shard_id: str, position: Position) -> None:
+        """Every record of the shard up to here is settled. Never goes back."""
+
+        def forward(value: dict[str, Any]) -> dict[str, Any]:
+            there = _checkpoint(value).position
+            if there is not None and there >= position:
+                return value
+            return {**value, "sequence": str(position.sequence), "sub_sequence": position.sub_sequence}
+
+        self._change(shard_id, forward)
+
+    def write_ended(self, shard_id: str) -> None:
+        """The shard was split or merged, and every record of it is settled."""
+        self._change(shard_id, lambda value: {**value, "ended": True})
+
+    def _change(self, shard_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._rows.change(self._prefix + shard_id, lambda value: change({**_NOT_BEGUN, **value}))
+
+
+_NOT_BEGUN: dict[str, Any] = {"sequence": None, "sub_sequence": 0, "ended": False, "began": None}
+
+
+def _checkpoint(value: dict[str, Any]) -> Checkpoint:
+    sequence = value.get("sequence")
+    position = None if sequence is None else Position(int(sequence), int(value.get("sub_sequence") or 0))
+    return Checkpoint(position, bool(value.get("ended")), value.get("began"))
+
+
+class Starts:
+    """What a host must know of its earlier lives. Blocking."""
+
+    def __init__(self, state: State, application: str, stream: str) -> None:
+        self._rows = _Rows(state, f"{application}#start")
+        self._prefix = f"{stream}/"
+
+    def count(self, shard_id: str, position: Position | None) -> int:
+        """How often a host began from this very checkpoint, this time included; written down first."""
+        at = None if position is None else f"{position.sequence}/{position.sub_sequence}"
+
+        def one_more(value: dict[str, Any]) -> dict[str, Any]:
+            before = int(value.get("count") or 0) if value.get("checkpoint") == at else 0
+            return {**value, "checkpoint": at, "count": before + 1}
+
+        return int(self._rows.change(self._prefix + shard_id, one_more)["count"])
+
+    def doubt(self, shard_id: str) -> bool:
+        """Whether the last to be set aside here was so with nobody to ask, and nothing succeeded since."""
+        return bool(self._rows.read(self._prefix + shard_id).get("doubt"))
+
+    def set_doubt(self, shard_id: str, doubt: bool) -> None:
+        self._rows.change(self._prefix + shard_id, lambda value: {**value, "doubt": doubt})
+
+
+class ReplayLedger:
+    """Which records a replay is about, and which of them are settled. Blocking.
+
+    The selection is frozen when it is opened. What was settled stays so, whoever is killed
+    when: a replay opened again under its name goes on where it was. Once all is settled only
+    a summary stays.
+    """
+
+    def __init__(self, state: State, application: str) -> None:
+        self._heads = _Rows(state, f"{application}#replay")
+        self._chunks = _Rows(state, f"{application}#replay-ids")
+        self._known: dict[str, _Known] = {}
+        self._settling = threading.Lock()
+
+    def open(self, replay_id: str, ids: Sequence[str], *, selection: str | None = None) -> None:
+        """Freeze the selection. A replay that is open already, or finished, stays as it is.
+
+        Args:
+            selection: Says what was asked for, so that `unfinished` can tell whether it is asked
+                for again; left out, a hash of the ids.
+        """
+        if self._heads.read(replay_id):
+            return
+        unique = list(dict.fromkeys(ids))
+        for nth in range(0, len(unique), _IDS_A_CHUNK):
+            chunk = {"ids": unique[nth : nth + _IDS_A_CHUNK], "outcomes": {}}
+            self._chunks.change(_chunk_key(replay_id, nth), _always(chunk))
+        # Last: a replay is there once its head is. Chunks without one are written over.
+        asked = selection if selection is not None else selection_hash(ids)
+        head = {"selection": asked, "records": len(unique), "finished": not unique, "outcomes": {}}
+        self._heads.change(replay_id, _always(head))
+
+    def pending(self, replay_id: str) -> list[str]:
+        """Those not settled yet, in the order in which they were selected."""
+        with self._settling:
+            known = self._load(replay_id)
+            if known.chunk_of and not known.pending:
+                self._finish(replay_id)  # it was killed just before
+            return list(known.pending)
+
+    def _load(self, replay_id: str) -> _Known:
+        known = self._known[replay_id] = _Known({}, {})
+        for row in self._chunks.read_all(f"{replay_id}/"):
+            known.chunk_of.update(dict.fromkeys(row.value["ids"], row.key))
+            known.pending.update(dict.fromkeys(id for id in row.value["ids"] if id not in row.value["outcomes"]))
+        return known
+
+    def settle(self, replay_id: str, ids: Sequence[str], outcome: str) -> None:
+        """What became of these. The first outcome of a record stays; an unknown id is ignored."""
+        with self._settling:
+            known = self._known.get(replay_id) or self._load(replay_id)
+            by_chunk: dict[str, list[str]] = {}
+            for id in ids:
+                if id in known.pending:
+                    by_chunk.setdefault(known.chunk_of[id], []).append(id)
+            for key, some in by_chunk.items():
+                self._chunks.change(key, _settling(some, outcome))
+                for id in some:
+                    known.pending.pop(id, None)
+            if by_chunk and not known.pending:
+                self._finish(replay_id)
+
+    def _finish(self, replay_id: str) -> None:
+        rows = self._chunks.read_all(f"{replay_id}/")
+        outcomes = dict(Counter(outcome for row in rows for outcome in row.value["outcomes"].values()))
+        self._heads.change(replay_id, lambda head: {**head, "finished": True, "outcomes": outcomes})
+        for row in rows:
+            self._chunks.delete(row.key)
+        del self._known[replay_id]
+
+    def unfinished(self) -> dict[str, str]:
+        """Replays of which something is pending, with the selection each was opened for."""
+        return {row.key: row.value["selection"] for row in self._heads.read_all() if not row.value["finished"]}
+
+
+class _Known(NamedTuple):
+    """One replay's records. Both keep the order of selection."""
+
+    chunk_of: dict[str, str]
+    pending: dict[str, None]
+
+
+def _chunk_key(replay_id: str, nth: int) -> str:
+    return f"{replay_id}/{nth // _IDS_A_CHUNK:06d}"
+
+
+def _always(value: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda _: value
+
+
+def _settling(ids: Sequence[str], outcome: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda value: {**value, "outcomes": {**dict.fromkeys(ids, outcome), **value["outcomes"]}}
+
+
+def selection_hash(ids: Sequence[str]) -> str:
+    """The same for the same records, in whatever order."""
+    return hashlib.sha256("\n".join(sorted(set(ids))).encode()).hexdigest()[:12]
