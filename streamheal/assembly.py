@@ -1,0 +1,245 @@
+"""Wires the parts together, and nothing else does: settings in, a running host out.
+
+    run     PollEngine   ─┐
+                          ├─► Runtime ─► WorkerPool, Keeper ─► Store
+    replay  ReplayEngine ─┘                            (a replay: ReplayDesk)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import structlog
+from rich.console import Console
+
+from streamheal.config.aws import AwsOptions
+from streamheal.config.load import Loaded
+from streamheal.config.replaying import ReplayOptions
+from streamheal.config.settings import Settings, config_hash, for_application
+from streamheal.core.policy import Policy
+from streamheal.engines.base import Engine
+from streamheal.engines.poll import PollEngine
+from streamheal.engines.replay import ReplayEngine
+from streamheal.errors import Unavailable, UsageError
+from streamheal.people.listing import print_list
+from streamheal.people.live import LiveView
+from streamheal.quarantine import open as quarantine
+from streamheal.quarantine.base import Selection, Store
+from streamheal.runtime.chronicle import Chronicle
+from streamheal.runtime.desk import ReplayDesk
+from streamheal.runtime.driving import DONE, NEEDS_HUMAN, drive
+from streamheal.runtime.host import Runtime
+from streamheal.runtime.keeper import Keeper, Shelf
+from streamheal.runtime.replaying import Group, freeze, groups, refuse_many_for_one_payload
+from streamheal.runtime.sealing import Sealer
+from streamheal.state import open as states
+from streamheal.state.base import State
+from streamheal.state.ledgers import Checkpoints, ReplayLedger, Starts
+from streamheal.web.server import serving
+from streamheal.workers.pool import WorkerPool
+from streamheal.workers.port import TargetFacts, WorkerOptions
+
+T = TypeVar("T")
+
+# An endpoint that is only just coming up (a container beside ours) gets so long.
+_START_PATIENCE_S = 10.0
+_OWN_EVERY_S = 5.0
+# Beyond patience: see docs/judging.md.
+_HUMAN_S = 30.0
+_REPLAY_CHECKPOINT_S = 0.5
+
+
+def policy(settings: Settings, facts: TargetFacts, *, replaying: bool = False) -> Policy:
+    """The numbers the core decides by; the processor's own win over the configured."""
+    return Policy(
+        attempts_max=facts.attempts_max or settings.attempts_max,
+        retry_s_min=settings.retry_s_min,
+        retry_s_max=settings.retry_s_max,
+        patience_s=settings.patience_s,
+        human_s=min(_HUMAN_S, settings.patience_s / 2),
+        checkpoint_s=min(settings.checkpoint_s, _REPLAY_CHECKPOINT_S) if replaying else settings.checkpoint_s,
+        shutdown_s=settings.shutdown_s,
+        open_records_max=settings.open_records_max,
+        open_bytes_max=settings.open_bytes_max,
+        replaying=replaying,
+        batches=facts.mode == "batch",
+    )
+
+
+def worker_options(settings: Settings, target: str) -> WorkerOptions:
+    return WorkerOptions(
+        target=target,
+        workers=settings.workers,
+        ordering=settings.ordering,
+        concurrency=settings.concurrency,
+        deadline_s=settings.deadline_s,
+    )
+
+
+def open_state(settings: Settings) -> State:
+    return states.open_state(settings.state, application=settings.application, aws=AwsOptions.of(settings))
+
+
+def open_store(settings: Settings) -> Store:
+    """The quarantine, for commands that look at it. A stream's keeps in the state what became of its records."""
+    return quarantine.open_store(settings.quarantine, state=open_state(settings), aws=AwsOptions.of(settings))
+
+
+class Host:
+    """One run's parts: opened in the order in which they can fail, given back in the other."""
+
+    def __init__(self, settings: Settings, target: str) -> None:
+        AwsOptions.of(settings).export(os.environ)
+        self.settings = settings
+        self.chronicle = Chronicle(structlog.get_logger("streamheal"))
+        self.pool = WorkerPool(worker_options(settings, target), self.chronicle)
+        self.state = open_state(settings)
+        self.store = quarantine.open_store(settings.quarantine, state=self.state, aws=AwsOptions.of(settings))
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[TargetFacts]:
+        """The processor imported, the state ours, the store tried."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.pool.close)
+            facts = await self.pool.open()
+            stack.callback(self.state.close)
+            await _patiently(self.state.check)
+            await _patiently(lambda: self.state.own(self.settings.application, _owner()))
+            stack.callback(self.state.disown)
+            await _patiently(self.store.check)
+            yield facts
+
+    def runtime(
+        self, engine: Engine, facts: TargetFacts, shelf: Shelf, *, replaying: bool = False, retention_s: float | None = None
+    ) -> Runtime:
+        settings = self.settings
+        # A replay's starts are no sign of a host that dies again and again at one checkpoint.
+        kind = f"{settings.application}#replaying" if replaying else settings.application
+        return Runtime(
+            engine=engine,
+            pool=self.pool,
+            policy=policy(settings, facts, replaying=replaying),
+            keeper=Keeper(shelf, self.chronicle),
+            seal=Sealer(settings.application, facts, config_hash(settings)),
+            starts=Starts(self.state, kind, settings.stream or ""),
+            chronicle=self.chronicle,
+            until_caught_up=settings.until_caught_up,
+            retention_s=retention_s,
+        )
+
+    async def keep_owning(self) -> None:
+        """Raises `AlreadyRunning` when another host has taken the application over."""
+        while True:
+            await asyncio.sleep(_OWN_EVERY_S)
+            try:
+                await asyncio.to_thread(self.state.keep_owning)
+            except Unavailable as error:
+                self.chronicle.warning("state_unavailable", error=str(error))
+
+
+async def _patiently(call: Callable[[], T]) -> T:
+    """At the start an endpoint that refuses is tried for a while; then it is a matter of configuration."""
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + _START_PATIENCE_S
+    while True:
+        try:
+            return await asyncio.to_thread(call)
+        except Unavailable as error:
+            if loop.time() >= give_up_at:
+                raise UsageError(f"{error} (tried for {_START_PATIENCE_S:.0f} s)") from error
+            await asyncio.sleep(0.5)
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()} pid {os.getpid()}"
+
+
+async def _drive(host: Host, runtime: Runtime, title: str, noun: str = "record") -> int:
+    """Run it, with the live view where somebody is there to see it."""
+    with LiveView(runtime.figures, Console(stderr=True), title=title, noun=noun) as view:
+        host.chronicle.listen(view.event)
+        return await drive(runtime, host.keep_owning(), view.keep_fresh())
+
+
+# -- streamheal run ------------------------------------------------------------------------
+
+
+def run(loaded: Loaded) -> int:
+    """Returns the exit code; wrong usage is raised."""
+    return asyncio.run(run_stream(loaded.settings))
+
+
+async def run_stream(
+    settings: Settings, *, title: str | None = None, noun: str = "record", look: Callable[[Runtime], None] | None = None
+) -> int:
+    """Read a stream. `look` is shown the runtime at the end."""
+    assert settings.target is not None
+    assert settings.stream is not None
+    host = Host(settings, settings.target)
+    async with host.opened() as facts:
+        engine = PollEngine(
+            settings.stream,
+            checkpoints=Checkpoints(host.state, settings.application, settings.stream),
+            start_at=settings.start,
+            aws=AwsOptions.of(settings),
+            log=host.chronicle,
+        )
+        await engine.open()
+        try:
+            runtime = host.runtime(engine, facts, host.store, retention_s=engine.retention_s)
+            async with serving(settings.http_address, runtime):
+                said = title or f"streamheal run   stream {settings.stream} · application {settings.application}"
+                code = await _drive(host, runtime, said, noun)
+                if look is not None:
+                    look(runtime)
+                return code
+        finally:
+            await engine.close()
+
+
+# -- streamheal replay -----------------------------------------------------------------------
+
+
+def replay(loaded: Loaded, selection: Selection, options: ReplayOptions) -> int:
+    """Records of several processors or streams are replayed one group after another."""
+    chosen = list(open_store(loaded.settings).scan(selection))
+    refuse_many_for_one_payload(chosen, options.data)
+    if options.dry_run:
+        print_list(chosen, Console())
+        return DONE
+    code = DONE
+    for group in groups(chosen, loaded.settings.target):
+        settings = replace(for_application(loaded.settings, group.application), stream=group.stream)
+        code = max(code, asyncio.run(_replay(settings, group, selection, options)))
+    return code
+
+
+async def _replay(settings: Settings, group: Group, selection: Selection, options: ReplayOptions) -> int:
+    host = Host(settings, group.target)
+    async with host.opened() as facts:
+        ledger = ReplayLedger(host.state, settings.application)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        frozen = await asyncio.to_thread(freeze, group, selection, options.data, ledger, now=now)
+        desk = ReplayDesk(host.store, ledger, frozen.replay_id, facts.version, options.data)
+        total, settled = len(frozen.group.ids), 0
+
+        def progress(records: int) -> None:
+            nonlocal settled
+            settled += records
+            host.chronicle.info("replay_progress", done=settled, total=total, failed=desk.failed_records)
+
+        engine = ReplayEngine(
+            group.stream, frozen.group.ids_by_shard, desk, rate=options.rate, progress=progress
+        )
+        runtime = host.runtime(engine, facts, desk, replaying=True)
+        host.chronicle.info("replay_started", records=total, resumed=frozen.resumed)
+        code = await _drive(host, runtime, f"streamheal replay   {total} records of {group.stream}")
+        host.chronicle.info("replay_ended", healed=desk.healed_records, failed=desk.failed_records)
+        return NEEDS_HUMAN if desk.failed_records else code

@@ -1,0 +1,59 @@
+"""Runs a runtime as a process does: until it is done, or a signal asks it to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable
+
+from streamheal.runtime.host import Runtime
+
+DONE, NEEDS_HUMAN = 0, 3
+
+
+async def drive(runtime: Runtime, *beside: Awaitable[None]) -> int:
+    """Run until done or told to stop by a signal; a second signal ends everything at once.
+
+    What runs `beside` may end before; if it fails, the run is stopped as if asked, and the
+    failure is raised.
+    """
+    loop = asyncio.get_running_loop()
+    asked: list[int] = []
+
+    def stop(number: int) -> None:
+        asked.append(number)
+        if len(asked) > 1:
+            # Workers and cells die with us: the kernel sees to it.
+            os._exit(128 + number)
+        runtime.chronicle.info("stop_requested", signal=signal.Signals(number).name)
+        runtime.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    main = asyncio.ensure_future(runtime.run())
+    companions = [asyncio.ensure_future(one) for one in beside]
+    try:
+        await _until_done(main, companions, runtime)
+    finally:
+        for one in (main, *companions):
+            one.cancel()
+        await asyncio.gather(main, *companions, return_exceptions=True)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        await runtime.keeper.close()
+    return NEEDS_HUMAN if runtime.needs_human else DONE
+
+
+async def _until_done(main: asyncio.Future[None], companions: list[asyncio.Future[None]], runtime: Runtime) -> None:
+    waiting = {main, *companions}
+    failure: BaseException | None = None
+    while not main.done():
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for one in done - {main}:
+            if error := one.exception():
+                failure = failure or error
+                runtime.stop()
+    main.result()
+    if failure is not None:
+        raise failure
