@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from streamheal.config.kinds import Size, Switch, size_text
-from streamheal.config.settings import AWS, KEEPING, Setting, every_setting
+from streamheal.config.kinds import Switch
+from streamheal.config.settings import AWS, KEEPING, Setting, default_text, every_setting
 
 Command = Callable[..., Any]
 
@@ -74,16 +74,3 @@ def _parameter(setting: Setting) -> inspect.Parameter:
 def _default(setting: Setting) -> str:
     text = default_text(setting)
     return f" (default: {text})" if text else ""
-
-
-def default_text(setting: Setting) -> str:
-    """The default for people; empty where there is none."""
-    if setting.option.default:
-        return setting.option.default
-    if setting.default is None or setting.default is False:
-        return ""
-    return size_text(setting.default) if isinstance(setting.option.kind, Size) else value_text(setting.default)
-
-
-def value_text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

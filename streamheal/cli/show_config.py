@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from streamheal.cli.options import value_text
-from streamheal.config.kinds import Size, size_text
 from streamheal.config.load import Loaded
-from streamheal.config.settings import Setting, every_setting
+from streamheal.config.settings import Setting, every_setting, value_text
 
 
 def print_config(loaded: Loaded, *, as_json: bool) -> None:
@@ -40,4 +38,4 @@ def print_config(loaded: Loaded, *, as_json: bool) -> None:
 def _text(setting: Setting, value: Any) -> str:
     if value is None or value == "":
         return f"({setting.option.default})" if setting.option.default else "–"
-    return size_text(value) if isinstance(setting.option.kind, Size) else value_text(value)
+    return value_text(setting, value)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
-from streamheal.config.kinds import Address, Choice, Kind, Seconds, Size, Start, Switch, Text, Whole
+from streamheal.config.kinds import Address, Choice, Kind, Seconds, Size, Start, Switch, Text, Whole, size_text
 
 READING = "What to read"
 KEEPING = "Where things are kept"
@@ -66,8 +66,7 @@ class Settings:
         Option(
             READING,
             Text("TARGET", "module:Class or module:function", r"[\w.]+:[\w.]+"),
-            "The processor, as module:Class or module:function. A replay takes the one named in the envelope.",
-            default="",
+            "The processor, as module:Class or module:function. A replay can do without: the envelopes name it.",
         ),
     ] = None
     stream: Annotated[
@@ -254,6 +253,22 @@ def every_setting() -> Iterator[Setting]:
         (option,) = hints[one.name].__metadata__
         default = one.default if one.default is not dataclasses.MISSING else None
         yield Setting(one.name, option, default)
+
+
+def default_text(setting: Setting) -> str:
+    """The default for people; empty where there is none."""
+    if setting.option.default:
+        return setting.option.default
+    if setting.default is None or setting.default is False:
+        return ""
+    return value_text(setting, setting.default)
+
+
+def value_text(setting: Setting, value: Any) -> str:
+    """A value as people would write it."""
+    if isinstance(setting.option.kind, Size):
+        return size_text(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def config_hash(settings: Settings) -> str:
