@@ -55,7 +55,13 @@ def _table(found: list[Figure]) -> Table:
     for one in found:
         met = one.reach is None or (one.value >= one.reach if one.least else one.value <= one.reach)
         aim = "" if one.reach is None else f"{'≥' if one.least else '≤'} {one.reach:,g}"
-        table.add_row(one.name, f"{one.value:,.3g}" if one.value < 1000 else f"{one.value:,.0f}", aim, "" if met else "missed", one.detail)
+        table.add_row(
+            one.name,
+            f"{one.value:,.3g}" if one.value < 1000 else f"{one.value:,.0f}",
+            aim,
+            "" if met else "missed",
+            one.detail,
+        )
     return table
 
 

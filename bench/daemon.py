@@ -7,7 +7,9 @@ import os
 import subprocess
 import time
 
-_INITIALIZE = b'{"action":"initialize","shardId":"shardId-000000000000","sequenceNumber":"TRIM_HORIZON","subSequenceNumber":0}\n'
+_INITIALIZE = (
+    b'{"action":"initialize","shardId":"shardId-000000000000","sequenceNumber":"TRIM_HORIZON","subSequenceNumber":0}\n'
+)
 _SHUTDOWN = b'{"action":"shutdownRequested"}\n'
 
 

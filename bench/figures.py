@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,7 +96,15 @@ def payload_lines(total: int, a_line: int, sick: Callable[[int], bytes | None], 
         yield json.dumps({"action": "processRecords", "records": records}).encode() + b"\n"
 
 
-def _rate(target: str, total: int, sick: Callable[[int], bytes | None], *, a_line: int = 500, keys: int = 1000, **options: object) -> float:
+def _rate(
+    target: str,
+    total: int,
+    sick: Callable[[int], bytes | None],
+    *,
+    a_line: int = 500,
+    keys: int = 1000,
+    **options: object,
+) -> float:
     with tempfile.TemporaryDirectory() as folder:
         lines = {"shard-0": payload_lines(total, a_line, sick, keys)}
         outcome = hosting.run(target, lines, Path(folder), **options)  # type: ignore[arg-type]
@@ -122,7 +131,13 @@ def key_concurrency(rounds: int) -> list[Figure]:
         return _rate("bench.processors:Wait5ms", 400, lambda number: None)
 
     return [
-        ratio(f"key_concurrency_{kind.lower()}", 90, lambda kind=kind: _rate(f"bench.processors:Wait5ms{kind}", 20_000, lambda number: None, a_line=1000), sequential, rounds)  # type: ignore[misc]
+        ratio(
+            f"key_concurrency_{kind.lower()}",
+            90,
+            lambda kind=kind: _rate(f"bench.processors:Wait5ms{kind}", 20_000, lambda number: None, a_line=1000),
+            sequential,
+            rounds,
+        )  # type: ignore[misc]
         for kind in ("Async", "Threads")
     ]
 
@@ -140,7 +155,7 @@ def _gaps(letter: bytes, times: int, deadline_s: float) -> list[float]:
         events = [line.split() for line in Path(os.environ["BENCH_EFFECTS"]).read_text().splitlines()]
     done = [float(at) for at, kind in events if kind == "done"]
     # A crash in a cell delays nobody: its worker is another's. Only gaps of the lane count.
-    gaps = sorted((later - sooner for sooner, later in zip(done, done[1:], strict=False)), reverse=True)
+    gaps = sorted((later - sooner for sooner, later in pairwise(done)), reverse=True)
     return gaps[:times]
 
 
@@ -165,8 +180,18 @@ def _gap(name: str, gaps: list[float], reach: float, beyond_s: float) -> Figure:
 
 def flood(rounds: int) -> list[Figure]:
     total = 20_000
-    rates = [_rate("bench.processors:AllPoison", total, lambda number: None, a_line=1000) for _ in range(max(1, rounds // 2))]
-    return [Figure("flood_folder", statistics.median(rates), 5000, True, f"records/s, {total:,} envelopes, best {max(rates):,.0f}")]
+    rates = [
+        _rate("bench.processors:AllPoison", total, lambda number: None, a_line=1000) for _ in range(max(1, rounds // 2))
+    ]
+    return [
+        Figure(
+            "flood_folder",
+            statistics.median(rates),
+            5000,
+            True,
+            f"records/s, {total:,} envelopes, best {max(rates):,.0f}",
+        )
+    ]
 
 
 # -- the core alone -------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from streamheal.workers.pool import WorkerPool
 
+from bench.memory_engine import MemoryEngine
 from streamheal.core.policy import Policy
 from streamheal.engines.base import Engine
 from streamheal.quarantine.folder import FolderStore
@@ -19,12 +21,11 @@ from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.host import Runtime
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.sealing import Sealer
-from streamheal.workers.pool import WorkerPool
 from streamheal.workers.port import WorkerOptions
 
-from bench.memory_engine import MemoryEngine
-
-structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), wrapper_class=structlog.make_filtering_bound_logger(40))
+structlog.configure(
+    logger_factory=structlog.ReturnLoggerFactory(), wrapper_class=structlog.make_filtering_bound_logger(40)
+)
 
 
 class NoStarts:
@@ -47,7 +48,9 @@ class Outcome:
 class Hosted:
     """A host that is up: its pool is open, its runtime not yet run."""
 
-    def __init__(self, target: str, engine: Engine, store: Any, policy: dict[str, Any] | None, options: dict[str, Any]) -> None:
+    def __init__(
+        self, target: str, engine: Engine, store: Any, policy: dict[str, Any] | None, options: dict[str, Any]
+    ) -> None:
         self._chronicle = Chronicle(structlog.get_logger())
         self.pool = WorkerPool(WorkerOptions(target=target, **options), self._chronicle)
         self._engine, self._store, self._policy = engine, store, policy or {}
@@ -71,7 +74,13 @@ class Hosted:
 
 
 async def host(
-    target: str, engine: Engine, store: Any, *, policy: dict[str, Any] | None = None, until: asyncio.Event | None = None, **options: Any
+    target: str,
+    engine: Engine,
+    store: Any,
+    *,
+    policy: dict[str, Any] | None = None,
+    until: asyncio.Event | None = None,
+    **options: Any,
 ) -> Outcome:
     """Run the engine to its end, or `until` something; timed over the whole run, not over the start."""
     async with Hosted(target, engine, store, policy, options) as runtime:

@@ -19,7 +19,11 @@ from bench.lines import daemon_line
 from bench.memory_engine import MemoryEngine
 
 SHARDS, WORKERS = 32, 2
-_KCLPY = "import boto3; boto3.client('dynamodb', region_name='eu-west-1'); import runpy; runpy.run_path({child!r}, run_name='__main__')"
+_KCLPY = """
+import boto3, runpy
+boto3.client("dynamodb", region_name="eu-west-1")
+runpy.run_path({child!r}, run_name="__main__")
+"""
 
 
 def uss_bytes(pid: int) -> int:

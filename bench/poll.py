@@ -19,7 +19,12 @@ from bench import hosting
 from bench.figures import Figure, ratio
 
 RECORDS, SIZE = 1000, 200
-_AWS = {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench", "AWS_DEFAULT_REGION": "eu-west-1", "AWS_REGION": "eu-west-1"}
+_AWS = {
+    "AWS_ACCESS_KEY_ID": "bench",
+    "AWS_SECRET_ACCESS_KEY": "bench",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_REGION": "eu-west-1",
+}
 
 
 @contextmanager
@@ -86,10 +91,10 @@ def poll_vs_boto3(rounds: int) -> list[Figure]:
 def flood_s3(rounds: int) -> list[Figure]:
     """S3 of the embedded AWS: beside its own bare rate of puts, because that is what bounds it."""
     import boto3
-    from streamheal.local import LocalAws
-    from streamheal.quarantine.open import open_store
 
     from bench.figures import payload_lines
+    from streamheal.local import LocalAws
+    from streamheal.quarantine.open import open_store
 
     os.environ.update(_AWS)
     total = 1_000

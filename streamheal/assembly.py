@@ -1,8 +1,8 @@
 """Wires the parts together, and nothing else does: settings in, a running host out.
 
-    run     PollEngine   ─┐
-                          ├─► Runtime ─► WorkerPool, Keeper ─► Store
-    replay  ReplayEngine ─┘                            (a replay: ReplayDesk)
+run     PollEngine   ─┐
+                      ├─► Runtime ─► WorkerPool, Keeper ─► Store
+replay  ReplayEngine ─┘                            (a replay: ReplayDesk)
 """
 
 from __future__ import annotations
@@ -117,7 +117,13 @@ class Host:
             yield facts
 
     def runtime(
-        self, engine: Engine, facts: TargetFacts, shelf: Shelf, *, replaying: bool = False, retention_s: float | None = None
+        self,
+        engine: Engine,
+        facts: TargetFacts,
+        shelf: Shelf,
+        *,
+        replaying: bool = False,
+        retention_s: float | None = None,
     ) -> Runtime:
         settings = self.settings
         # A replay's starts are no sign of a host that dies again and again at one checkpoint.
@@ -235,9 +241,7 @@ async def _replay(settings: Settings, group: Group, selection: Selection, option
             settled += records
             host.chronicle.info("replay_progress", done=settled, total=total, failed=desk.failed_records)
 
-        engine = ReplayEngine(
-            group.stream, frozen.group.ids_by_shard, desk, rate=options.rate, progress=progress
-        )
+        engine = ReplayEngine(group.stream, frozen.group.ids_by_shard, desk, rate=options.rate, progress=progress)
         runtime = host.runtime(engine, facts, desk, replaying=True)
         host.chronicle.info("replay_started", records=total, resumed=frozen.resumed)
         code = await _drive(host, runtime, f"streamheal replay   {total} records of {group.stream}")

@@ -1,18 +1,18 @@
 """Every error streamheal raises, split by what its catcher should do.
 
-    StreamhealError
-    ├─ Poison                    raised by processors: set this record aside now
-    │  └─ DecodeError            the payload is not what the processor reads
-    ├─ Retry                     raised by processors: try this record again
-    ├─ Throttled                 raised by processors: the world is busy; slow down
-    ├─ UsageError                say it in one plain message, exit 2: nothing was read
-    │  ├─ TargetError            the processor cannot be imported, or is none
-    │  ├─ AlreadyRunning         another process owns this application's state
-    │  └─ NotFound, Ambiguous    no such quarantined record, or more than one
-    ├─ Unavailable               the world may answer later: try again
-    │  ├─ StoreUnavailable
-    │  └─ StateUnavailable
-    └─ StoreError, StateError    trying again will not help
+StreamhealError
+├─ Poison                    raised by processors: set this record aside now
+│  └─ DecodeError            the payload is not what the processor reads
+├─ Retry                     raised by processors: try this record again
+├─ Throttled                 raised by processors: the world is busy; slow down
+├─ UsageError                say it in one plain message, exit 2: nothing was read
+│  ├─ TargetError            the processor cannot be imported, or is none
+│  ├─ AlreadyRunning         another process owns this application's state
+│  └─ NotFound, Ambiguous    no such quarantined record, or more than one
+├─ Unavailable               the world may answer later: try again
+│  ├─ StoreUnavailable
+│  └─ StateUnavailable
+└─ StoreError, StateError    trying again will not help
 """
 
 from __future__ import annotations

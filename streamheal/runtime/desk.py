@@ -30,7 +30,9 @@ class ReplayDesk:
     rather than not at all.
     """
 
-    def __init__(self, store: Store, ledger: Ledger, replay_id: str, code_version: str | None, data: bytes | None) -> None:
+    def __init__(
+        self, store: Store, ledger: Ledger, replay_id: str, code_version: str | None, data: bytes | None
+    ) -> None:
         self._store = store
         self._ledger = ledger
         self._replay_id = replay_id
@@ -57,7 +59,9 @@ class ReplayDesk:
     def _record(self, envelope: Envelope) -> Record:
         data = self._data if self._data is not None else envelope.data
         if data is None:
-            raise StoreError(f"the bytes of {envelope.id} are not in the quarantine: {envelope.data_ref} did not give them")
+            raise StoreError(
+                f"the bytes of {envelope.id} are not in the quarantine: {envelope.data_ref} did not give them"
+            )
         return Record(
             data=data,
             partition_key=envelope.partition_key,

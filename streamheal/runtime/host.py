@@ -141,7 +141,9 @@ class Runtime:
         loop = asyncio.get_running_loop()
         self._failure = loop.create_future()
         # A broken rule of our own must end the run, not be a line in a log of one that stands still.
-        loop.set_exception_handler(lambda loop, context: self._fail(context.get("exception") or RuntimeError(str(context))))
+        loop.set_exception_handler(
+            lambda loop, context: self._fail(context.get("exception") or RuntimeError(str(context)))
+        )
         bringing = asyncio.create_task(self.engine.run(self), name="engine")
         bringing.add_done_callback(self._engine_returned)
         watching = asyncio.create_task(self._watch(), name="watch")

@@ -74,7 +74,12 @@ def freeze(group: Group, selection: Selection, data: bytes | None, ledger: Ledge
 
 def _name(group: Group, selection: Selection, data: bytes | None) -> str:
     """The same for the same question; not for the same answer, which a cut-off replay has changed."""
-    asked = (group.target, group.stream, msgspec.json.encode(selection).decode(), data.hex() if data is not None else "")
+    asked = (
+        group.target,
+        group.stream,
+        msgspec.json.encode(selection).decode(),
+        data.hex() if data is not None else "",
+    )
     return hashlib.sha256("\0".join(asked).encode()).hexdigest()[:12]
 
 

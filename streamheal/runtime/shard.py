@@ -217,9 +217,7 @@ class ShardRun:
 
     def _set_aside(self, at: At, verdict: Verdict, decision: Quarantine) -> None:
         attempts = self._casebook.attempts(at)
-        envelope = self._runtime.seal(
-            self.seat.record(at), self.shard, decision, attempts, self._casebook.masked(at)
-        )
+        envelope = self._runtime.seal(self.seat.record(at), self.shard, decision, attempts, self._casebook.masked(at))
 
         def answer(error: Exception | None) -> None:
             if error is not None:

@@ -7,7 +7,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from streamheal.attempts import Attempt
-from streamheal.core.messages import At, Cause, Done, Failed, Give, Named, SpanCounted, SpanDone, Start, WorkerDied, Witnessed
+from streamheal.core.messages import (
+    At,
+    Cause,
+    Done,
+    Failed,
+    Give,
+    Named,
+    SpanCounted,
+    SpanDone,
+    Start,
+    Witnessed,
+    WorkerDied,
+)
 from streamheal.engines.base import Batch, Sink
 from streamheal.errors import StoreError, StoreUnavailable
 from streamheal.quarantine.envelope import Envelope
@@ -66,7 +78,7 @@ class FakeSeat:
             except Exception as error:
                 self._fail(at, error, alone=False)
         if give.rest:
-            self._listener.happened(SpanDone(span, len(mine), mine and self.records[mine[-1]].position or None))
+            self._listener.happened(SpanDone(span, len(mine), (mine and self.records[mine[-1]].position) or None))
 
     def _bear_witness(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -217,4 +229,6 @@ class FakeStarts:
 
 
 def attempt(outcome: str, exception_type: str | None) -> Attempt:
-    return Attempt(number=0, started_at="2026-01-01T00:00:00Z", duration_s=0.0, outcome=outcome, exception_type=exception_type)  # type: ignore[arg-type]
+    return Attempt(
+        number=0, started_at="2026-01-01T00:00:00Z", duration_s=0.0, outcome=outcome, exception_type=exception_type
+    )  # type: ignore[arg-type]

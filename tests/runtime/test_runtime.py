@@ -17,15 +17,29 @@ from streamheal.runtime.host import Runtime
 from streamheal.runtime.keeper import Keeper
 from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts, Handler
 
-QUICK = Policy(retry_s_min=0.01, checkpoint_s=0.05, patience_s=0.5, pause_s_min=0.05, pause_s_max=0.1, failing_s_min=0.2, human_s=0.2)
+QUICK = Policy(
+    retry_s_min=0.01,
+    checkpoint_s=0.05,
+    patience_s=0.5,
+    pause_s_min=0.05,
+    pause_s_max=0.1,
+    failing_s_min=0.2,
+    human_s=0.2,
+)
 CODE = Code(processor="shop:Shop", version=None, python="3.11", packages={}, config_hash="0")
 
 
 class Told:
     """What one run came to, and every event that was told on the way."""
 
-    def __init__(self, handler: Handler, *batches: bytes, shelf: FakeShelf | None = None, initialize_failures: int = 0) -> None:
-        self.engine, self.pool, self.shelf = FakeEngine(*batches), FakePool(handler, initialize_failures), shelf or FakeShelf()
+    def __init__(
+        self, handler: Handler, *batches: bytes, shelf: FakeShelf | None = None, initialize_failures: int = 0
+    ) -> None:
+        self.engine, self.pool, self.shelf = (
+            FakeEngine(*batches),
+            FakePool(handler, initialize_failures),
+            shelf or FakeShelf(),
+        )
         self.events: list[str] = []
 
     def run(self, **options: Any) -> Told:
@@ -83,7 +97,9 @@ def test_a_store_that_does_not_answer_is_waited_for() -> None:
         if record.data == b"2":
             raise KeyError("customer")
 
-    told = Told(sick, bytes([1, 2, 3]), *[bytes([number]) for number in range(4, 60)], shelf=FakeShelf(refusals=3)).run()
+    told = Told(
+        sick, bytes([1, 2, 3]), *[bytes([number]) for number in range(4, 60)], shelf=FakeShelf(refusals=3)
+    ).run()
     assert [envelope.sequence_number for envelope in told.shelf.kept] == ["2"]
     assert told.events.count("quarantine_unavailable") == 3
     assert told.runtime.keeper.writes == {"unavailable": 3, "stored": 1}

@@ -44,6 +44,7 @@ class Site:
             capture_output=True,
             text=True,
             timeout=timeout_s,
+            check=False,
         )
 
     def run_arguments(self, target: str = "shop:Shop", *more: str) -> list[str]:
@@ -76,7 +77,9 @@ class Site:
         return found
 
 
-def orders(numbers: Iterable[int], do: Callable[[int], str] = lambda number: "fine", keys: int = 50) -> list[dict[str, Any]]:
+def orders(
+    numbers: Iterable[int], do: Callable[[int], str] = lambda number: "fine", keys: int = 50
+) -> list[dict[str, Any]]:
     """PutRecords entries; `notjson` is the one way to be sick that is no JSON."""
     made = []
     for number in numbers:

@@ -12,9 +12,27 @@ import pytest
 from tests.whole.running import Site, orders, processes_in, put, wait_until
 
 # Of every kind among 3,000; each number says on its own what the record is.
-SICK = {100: "raise", 400: "reject", 700: "zero", 1000: "crash", 1300: "exit", 1600: "sysexit", 1900: "hang", 2200: "notjson"}
+SICK = {
+    100: "raise",
+    400: "reject",
+    700: "zero",
+    1000: "crash",
+    1300: "exit",
+    1600: "sysexit",
+    1900: "hang",
+    2200: "notjson",
+}
 PASSING = {150: "flaky", 450: "busy", 1950: "flaky"}
-REASONS = {"raise": "exception", "reject": "rejected", "zero": "exception", "crash": "crash", "exit": "crash", "sysexit": "exception", "hang": "deadline", "notjson": "decode"}
+REASONS = {
+    "raise": "exception",
+    "reject": "rejected",
+    "zero": "exception",
+    "crash": "crash",
+    "exit": "crash",
+    "sysexit": "exception",
+    "hang": "deadline",
+    "notjson": "decode",
+}
 
 
 def how(number: int) -> str:
@@ -28,8 +46,15 @@ def test_every_kind_of_poison_is_set_aside_and_all_else_is_done(site_of: Any, ki
     put(kinesis, site.stream, orders(range(1500), how))
     shard = kinesis.list_shards(StreamName=site.stream)["Shards"][0]
     low, high = (int(shard["HashKeyRange"][f"{end}HashKey"]) for end in ("Starting", "Ending"))
-    kinesis.split_shard(StreamName=site.stream, ShardToSplit=shard["ShardId"], NewStartingHashKey=str((low + high) // 2))
-    wait_until(lambda: kinesis.describe_stream_summary(StreamName=site.stream)["StreamDescriptionSummary"]["StreamStatus"] == "ACTIVE")
+    kinesis.split_shard(
+        StreamName=site.stream, ShardToSplit=shard["ShardId"], NewStartingHashKey=str((low + high) // 2)
+    )
+    wait_until(
+        lambda: (
+            kinesis.describe_stream_summary(StreamName=site.stream)["StreamDescriptionSummary"]["StreamStatus"]
+            == "ACTIVE"
+        )
+    )
     put(kinesis, site.stream, orders(range(1500, 3000), how))
 
     done = site.heal(target)
@@ -74,8 +99,8 @@ def test_a_host_killed_at_random_moments_loses_nothing_and_blames_nobody(site_of
     for _ in range(6):
         before = sum(site.effects().values())
         host = site.start(*site.run_arguments("shop:Shop", "--checkpoint-s", "0.2"), SHOP_WORK_S="0.001")
-        more = dice.randrange(1, 120)
-        wait_until(lambda before=before, more=more: sum(site.effects().values()) >= before + more or host.poll() is not None)  # type: ignore[misc]
+        enough = before + dice.randrange(1, 120)
+        wait_until(lambda host=host, enough=enough: sum(site.effects().values()) >= enough or host.poll() is not None)
         host.kill()
         host.communicate()
         wait_until(lambda: not processes_in(site.folder))
