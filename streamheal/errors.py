@@ -86,3 +86,7 @@ class StoreError(StreamhealError):
 
 class StateError(StreamhealError):
     """The state is not what it should be, and trying again will not help."""
+
+
+class Conflict(StreamhealError):
+    """Somebody else wrote the row since it was read. Read it again and decide anew."""

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol
 
+from streamheal.errors import Conflict
+
+__all__ = ["Conflict", "Row", "State"]
+
 
 class Row(NamedTuple):
     key: str
     value: dict[str, Any]
     version: int
-
-
-class Conflict(Exception):
-    """Somebody else wrote the row since it was read. Read it again and decide anew."""
 
 
 class State(Protocol):

@@ -1,0 +1,145 @@
+"""Envelopes read back: which are meant, and in what order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from streamheal.errors import Ambiguous, NotFound, StoreError
+from streamheal.quarantine.base import Selection
+from streamheal.quarantine.envelope import Envelope
+
+K = TypeVar("K")
+
+# What a scan holds of one day's selected envelopes; beyond it they are fetched a second time.
+_HELD_BYTES_MAX = 32 << 20
+
+
+class Header(msgspec.Struct):
+    """As much of an envelope as a selection asks for. The rest is skipped, not decoded."""
+
+    streamheal: int
+    id: str
+    application: str
+    stream: str
+    shard_id: str
+    partition_key: str
+    quarantined_at: str
+    reason: str
+    fingerprint: str
+    status: str
+
+
+_headers = msgspec.json.Decoder(Header)
+_envelopes = msgspec.json.Decoder(Envelope)
+_encoder = msgspec.json.Encoder()
+
+
+def encode(envelope: Envelope) -> bytes:
+    return _encoder.encode(envelope)
+
+
+def decode(raw: bytes, where: str) -> Envelope:
+    """
+    Args:
+        where: The file or object, for the message.
+
+    Raises:
+        StoreError: These bytes are not an envelope, or one of a later format.
+    """
+    try:
+        return _envelopes.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StoreError(f"{where} is not an envelope that this streamheal reads: {error}") from error
+
+
+def matches(header: Header | Envelope, selection: Selection) -> bool:
+    return (
+        (not selection.ids or any(header.id.startswith(prefix) for prefix in selection.ids))
+        and selection.fingerprint in (None, header.fingerprint)
+        and selection.shard in (None, header.shard_id)
+        and selection.key in (None, header.partition_key)
+        and selection.reason in (None, header.reason)
+        and selection.status in (None, header.status)
+        and selection.application in (None, header.application)
+        and selection.stream in (None, header.stream)
+        and (selection.since is None or not _before(header.quarantined_at, selection.since))
+        and (selection.until is None or not _before(selection.until, header.quarantined_at))
+    )
+
+
+def _before(one: str, other: str) -> bool:
+    # Without the zone, because "12:00:00Z" and "12:00:00.500Z" do not sort as the times do:
+    # "Z" comes after ".".
+    return _plain(one) < _plain(other)
+
+
+def _plain(when: str) -> str:
+    return when.removesuffix("Z").removesuffix("+00:00")
+
+
+def selected(
+    found: Iterable[tuple[K, bytes]], selection: Selection, fetch: Callable[[K], bytes | None]
+) -> Iterator[Envelope]:
+    """The selected envelopes of one day, oldest first.
+
+    To know the oldest, all have to be seen. Their bytes are held up to a bound; those beyond it
+    are fetched again when their turn comes, so that memory does not grow with the day's payloads.
+
+    Args:
+        fetch: The bytes of one; None: it is gone.
+    """
+    order: list[tuple[str, str, K]] = []
+    held: dict[str, bytes] = {}
+    held_bytes = 0
+    for key, raw in found:
+        header = _header(raw, key)
+        if header is None or not matches(header, selection):
+            continue
+        order.append((header.quarantined_at, header.id, key))
+        if held_bytes + len(raw) <= _HELD_BYTES_MAX:
+            held[header.id] = raw
+            held_bytes += len(raw)
+    order.sort(key=lambda one: one[:2])
+    for _, id, key in order:
+        again = held.pop(id, None) or fetch(key)
+        if again is not None:
+            yield decode(again, str(key))
+
+
+def _header(raw: bytes, key: object) -> Header | None:
+    """None for what is no envelope of ours: one strange file must not hide all others."""
+    try:
+        header = _headers.decode(raw)
+        if header.streamheal == 1:
+            return header
+        why = f"format {header.streamheal}"
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        why = str(error)
+    structlog.get_logger("streamheal").warning("envelope_unreadable", where=str(key), error=why)
+    return None
+
+
+def the_one(id_prefix: str, found: Sequence[str]) -> str:
+    """The one id that begins so.
+
+    Raises:
+        NotFound, Ambiguous: With what would be right.
+    """
+    ids = sorted(set(found))
+    if not ids:
+        raise NotFound(
+            f"no quarantined record has an id that begins with {id_prefix!r}: "
+            f"expected one of those that `streamheal quarantine list --status all` shows"
+        )
+    if id_prefix in ids:
+        return id_prefix
+    if len(ids) > 1:
+        some = ", ".join(ids[:5]) + (f" and {len(ids) - 5:,} more" if len(ids) > 5 else "")
+        raise Ambiguous(
+            f"{len(ids):,} quarantined records have an id that begins with {id_prefix!r}: {some}. Give more of it"
+        )
+    return ids[0]
