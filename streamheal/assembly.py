@@ -89,7 +89,9 @@ def open_state(settings: Settings) -> State:
 
 def open_store(settings: Settings) -> Store:
     """The quarantine, for commands that look at it. A stream's keeps in the state what became of its records."""
-    return quarantine.open_store(settings.quarantine, state=open_state(settings), aws=AwsOptions.of(settings))
+    # Commands that only look may not know the application, and so no state: a stream's quarantine asks for it.
+    state = open_state(settings) if settings.state else None
+    return quarantine.open_store(settings.quarantine, state=state, aws=AwsOptions.of(settings))
 
 
 class Host:
