@@ -1,0 +1,282 @@
+"""Records from Kinesis in one process, by GetRecords: the embedded engine.
+
+    ListShards ──► Lineage ──► a ShardReader each ──► the runtime
+                      ▲                                  │
+                      └────────── shard_complete ◄───────┘
+
+For a laptop, tests and small streams: there are no leases. Several containers take `kcl`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TypeVar
+
+import structlog
+
+from streamheal.config import aws
+from streamheal.config.aws import AwsOptions
+from streamheal.engines.base import Sink
+from streamheal.engines.pace import Backoff, Pace
+from streamheal.engines.poll_calls import CALLS_AT_ONCE, Calls
+from streamheal.engines.poll_reader import FAULTS, Gone, Log, ShardReader
+from streamheal.engines.poll_shards import Begin, Checkpoint, Checkpoints, Lineage, Listed, StartAt
+from streamheal.engines.threads import Threads
+from streamheal.errors import StreamhealError, Unavailable, UsageError
+from streamheal.records import Position, Shard
+
+__all__ = ["Checkpoint", "Checkpoints", "Pace", "PollEngine", "StartAt"]
+
+T = TypeVar("T")
+
+# Shards appear by splits and merges, which the end of a parent tells; listing them again
+# finds what that may have missed.
+_LIST_EVERY_S = 30.0
+_START_PATIENCE_S = 10.0
+_NAMES_LOOKED_AT = 1000
+
+_AS_BOTO3 = AwsOptions()
+_AS_KINESIS = Pace()
+
+
+class PollEngine:
+    """Implements `engines.base.Engine`.
+
+    Args:
+        stream: Its name or ARN.
+        start_at: Where a shard without a checkpoint starts.
+        patience_s: How long `open` tries an endpoint that does not answer.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        *,
+        checkpoints: Checkpoints,
+        start_at: StartAt = "TRIM_HORIZON",
+        aws: AwsOptions = _AS_BOTO3,
+        pace: Pace = _AS_KINESIS,
+        log: Log | None = None,
+        patience_s: float = _START_PATIENCE_S,
+    ) -> None:
+        self._stream = stream
+        self._name = stream.rsplit("/", 1)[-1] if stream.startswith("arn:") else stream
+        self._checkpoints, self._start_at, self._options, self._pace = checkpoints, start_at, aws, pace
+        self._log: Log = structlog.get_logger() if log is None else log
+        self._patience_s = patience_s
+        self._threads = Threads(CALLS_AT_ONCE, "kinesis")
+        self._readers: dict[str, ShardReader] = {}
+        self._calls: Calls | None = None
+        self._lineage: Lineage | None = None
+        self._retention_s: float | None = None
+        # What `open` found, for `run` to begin with; None of it is written down before that.
+        self._first: list[Begin] = []
+        self._latest: dict[str, str] = {}
+        self._begun_at = datetime.fromtimestamp(0, UTC)
+        self._sink: Sink | None = None
+        self._group: asyncio.TaskGroup | None = None
+
+    @property
+    def retention_s(self) -> float | None:
+        """How long the stream keeps a record; known after `open`."""
+        return self._retention_s
+
+    # -- before a record is read ---------------------------------------------------------
+
+    async def open(self) -> None:
+        calls = self._calls = await self._threads.call(lambda: Calls(self._stream, self._options))
+        summary = await self._patiently(calls.summary)
+        self._retention_s = summary["RetentionPeriodHours"] * 3600.0
+        if summary["StreamStatus"] == "DELETING":
+            raise UsageError(f"stream {self._name} in {self._where()} is being deleted")
+        shards, told = await self._patiently(calls.shards)
+        self._begun_at = _agreed(datetime.now(UTC), told)
+        self._lineage = Lineage(await asyncio.to_thread(self._checkpoints.read_all), self._start_at)
+        self._lineage.listed(shards)
+        self._first = self._lineage.next()
+        for begin in self._first:
+            if begin.at == "LATEST" and begin.position is None:
+                # Asked for now, so that nothing is missed that is put once we say that we run.
+                self._latest[begin.shard_id] = await self._latest_of(calls, begin.shard_id)
+        await self._try_to_read(calls, shards)
+
+    async def _try_to_read(self, calls: Calls, shards: list[Listed]) -> None:
+        """A permission that is missing shall be known before the first record is read."""
+        shard_id = next(shard.shard_id for shard in shards if shard.is_open)
+        iterator = self._latest.get(shard_id) or await self._latest_of(calls, shard_id)
+        await self._patiently(lambda: calls.records(iterator, 1))
+
+    async def _latest_of(self, calls: Calls, shard_id: str) -> str:
+        return await self._patiently(lambda: calls.iterator(shard_id, "LATEST"))
+
+    async def _patiently(self, call: Callable[[], T]) -> T:
+        """
+        Raises:
+            UsageError: It will not answer, or not in time.
+        """
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self._patience_s
+        backoff = Backoff(s_max=1.0)
+        while True:
+            try:
+                return await self._threads.call(call)
+            except FAULTS as error:
+                if aws.code(error) == "ResourceNotFoundException":
+                    raise UsageError(await self._threads.call(self._no_such_stream)) from error
+                told = aws.explain(error, f"read stream {self._name}")
+                if isinstance(told, UsageError):
+                    raise told from error
+                if loop.time() >= give_up_at:
+                    raise UsageError(f"{told} (tried for {self._patience_s:.0f} s)") from error
+                await asyncio.sleep(backoff.wait_s(random.random()))
+
+    def _no_such_stream(self) -> str:
+        assert self._calls is not None
+        told = f"no stream {self._name} in {self._where()}."
+        try:
+            names = list(islice(self._calls.stream_names(), _NAMES_LOOKED_AT))
+        except FAULTS:
+            return f"{told} Expected the name or ARN of a stream"
+        if near := difflib.get_close_matches(self._name, names, 3):
+            return f"{told} Did you mean {' or '.join(near)}?"
+        if not names:
+            return f"{told} There is no stream at all"
+        return f"{told} There {'is' if len(names) == 1 else 'are'} {', '.join(names[:10])}{' …' if names[10:] else ''}"
+
+    def _where(self) -> str:
+        assert self._calls is not None
+        own = f".{self._calls.region}.amazonaws.com" in self._calls.endpoint
+        return self._calls.region if own else f"{self._calls.region} at {self._calls.endpoint}"
+
+    # -- reading ---------------------------------------------------------------------------
+
+    async def run(self, sink: Sink) -> None:
+        assert self._lineage is not None, "not open"
+        self._sink = sink
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                await self._start(self._first)
+                while True:
+                    await asyncio.sleep(_LIST_EVERY_S)
+                    await self._list()
+                    await self._start(self._lineage.next())
+        except BaseExceptionGroup as errors:
+            # Shards fail alike: one of them is enough to say what happened.
+            raise errors.exceptions[0] from None
+        finally:
+            self._group = None
+
+    async def _start(self, begins: list[Begin]) -> None:
+        assert self._sink is not None
+        for begin in begins:
+            if not begin.remembered:
+                await self._remember(begin)
+        if self._group is None:
+            return
+        for begin in begins:
+            reader = self._reader(begin)
+            self._readers[begin.shard_id] = reader
+            self._sink.shard_started(Shard(shard_id=begin.shard_id, stream=self._name), begin.position)
+            self._log.info("shard_started", stream=self._name, shard_id=begin.shard_id, at=_told(begin))
+            self._group.create_task(self._read(reader), name=begin.shard_id)
+
+    async def _remember(self, begin: Begin) -> None:
+        at = "TRIM_HORIZON"
+        if begin.at != "TRIM_HORIZON":
+            at = (begin.at if isinstance(begin.at, datetime) else self._begun_at).isoformat()
+        backoff = Backoff()
+        while True:
+            try:
+                await asyncio.to_thread(self._checkpoints.begin, begin.shard_id, at)
+                return
+            except Unavailable as error:
+                self._log.warning("state_unavailable", stream=self._name, shard_id=begin.shard_id, error=str(error))
+                await asyncio.sleep(backoff.wait_s(random.random()))
+
+    def _reader(self, begin: Begin) -> ShardReader:
+        assert self._calls is not None
+        assert self._sink is not None
+        return ShardReader(
+            begin,
+            stream=self._name,
+            begun_at=self._begun_at,
+            iterator=self._latest.pop(begin.shard_id, None),
+            sink=self._sink,
+            calls=self._calls,
+            threads=self._threads,
+            pace=self._pace,
+            log=self._log,
+        )
+
+    async def _read(self, reader: ShardReader) -> None:
+        assert self._sink is not None
+        assert self._lineage is not None
+        try:
+            last = await reader.run()
+            self._lineage.listed(last.children)
+        except Gone as error:
+            # The shard's last record may just have passed the stream's retention; or the stream is gone.
+            await self._list()
+            self._log.warning("shard_trimmed", stream=self._name, shard_id=reader.shard_id, error=str(error))
+            await reader.answered.wait()
+        self._sink.shard_ended(reader.shard_id)
+
+    async def _list(self) -> None:
+        assert self._calls is not None
+        assert self._lineage is not None
+        backoff = Backoff()
+        while True:
+            try:
+                shards, _ = await self._threads.call(self._calls.shards)
+                break
+            except FAULTS as error:
+                if aws.code(error) == "ResourceNotFoundException":
+                    raise StreamhealError(f"stream {self._name} in {self._where()} was deleted while read") from error
+                wait_s = backoff.wait_s(random.random())
+                told = str(aws.explain(error, "list shards"))
+                self._log.warning("list_failed", stream=self._name, error=told, wait_s=round(wait_s, 3))
+                await asyncio.sleep(wait_s)
+        self._lineage.listed(shards)
+
+    # -- what the runtime says -----------------------------------------------------------------
+
+    def answer(self, shard_id: str) -> None:
+        if reader := self._readers.get(shard_id):
+            reader.answered.set()
+
+    async def checkpoint(self, shard_id: str, position: Position) -> None:
+        await asyncio.to_thread(self._checkpoints.write, shard_id, position)
+
+    async def shard_complete(self, shard_id: str) -> None:
+        """The shard's children have been started when this returns."""
+        assert self._lineage is not None
+        await asyncio.to_thread(self._checkpoints.write_ended, shard_id)
+        self._readers.pop(shard_id, None)
+        self._lineage.complete(shard_id)
+        if self._group is None:
+            return
+        if not self._lineage.has_children(shard_id):
+            await self._list()
+        await self._start(self._lineage.next())
+
+    async def close(self) -> None:
+        self._threads.close()
+        if self._calls is not None:
+            self._calls.close()
+
+
+def _agreed(ours: datetime, told: datetime) -> datetime:
+    """The time by Kinesis' clock. It tells whole seconds; ours may say more exactly when within that one."""
+    return min(max(ours, told), told + timedelta(seconds=1))
+
+
+def _told(begin: Begin) -> str:
+    if begin.position is not None:
+        return str(begin.position.sequence)
+    return begin.at.isoformat() if isinstance(begin.at, datetime) else begin.at
