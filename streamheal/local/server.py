@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
 import signal
 import socket
 import sys
@@ -55,7 +56,8 @@ async def _serve(app: object, listener: socket.socket, ready: Callable[[str], No
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     config = Config()
-    config.bind = [f"fd://{listener.fileno()}"]
+    # hypercorn closes what it is given.
+    config.bind = [f"fd://{os.dup(listener.fileno())}"]
     config.errorlog = _log()
     # Clients keep connections in pools; one that the server closes just as it is used again
     # is an error to them.
