@@ -23,12 +23,12 @@ _STATUSES = "open|healed|discarded|all"
 
 # By name: metavar and help.
 _OPTIONS = {
-    "fingerprint": ("F", "Those that failed alike: whose fingerprint begins so."),
+    "fingerprint": ("F", "Those that failed alike: whose fingerprint is this."),
     "shard": ("SHARD", "Those of one shard: shardId-000000000003, or its number."),
     "key": ("KEY", "Those with this partition key."),
     "reason": (_REASONS, "Those set aside for this reason."),
     "since": ("TIME", "Those set aside at or after this time: ISO 8601, or how long ago: 90s, 20m, 2h, 3d."),
-    "until": ("TIME", "Those set aside before this time."),
+    "until": ("TIME", "Those set aside at or before this time."),
 }
 _AGO = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 

@@ -74,7 +74,7 @@ def load(
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
     for setting in every_setting():
-        flag = "TARGET" if setting.name == "target" and command == "run" else setting.flag
+        flag = "TARGET" if setting.name == "target" and command != "replay" else setting.flag
         raw, origin = _find(setting, flag, sources)
         origins[setting.name] = origin
         if origin.kind != "default":

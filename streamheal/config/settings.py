@@ -116,7 +116,7 @@ class Settings:
         str,
         Option(
             KEEPING,
-            Text("URL", "sqlite:PATH or dynamodb:TABLE", r"(sqlite|dynamodb):.+"),
+            Text("URL", "sqlite:PATH or dynamodb:TABLE", r"(sqlite|dynamodb):.*"),
             "Where checkpoints and replay ledgers live: sqlite:PATH or dynamodb:TABLE.",
             default="sqlite:.streamheal/APPLICATION.db",
         ),
