@@ -1,0 +1,140 @@
+"""Records that run alone: each in a fresh process, which ends with it.
+
+    wanted ──► a warm process ──► initialized ──► its output read, then Go ──► said what came of it
+                                                                         └──► died, or overran
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from streamheal.attempts import Attempt
+from streamheal.core.messages import At, Cause, Done, Failed
+from streamheal.records import Record
+from streamheal.workers import wire
+from streamheal.workers.deaths import death_attempt, raised_attempt
+from streamheal.workers.process import Process
+
+if TYPE_CHECKING:
+    from streamheal.workers.pool import WorkerPool
+    from streamheal.workers.seat import ShardSeat
+
+
+class Cell:
+    """One record's stay alone."""
+
+    __slots__ = ("at", "began", "due", "record", "seat", "stage")
+
+    def __init__(self, seat: ShardSeat, at: At, record: Record) -> None:
+        self.seat, self.at, self.record = seat, at, record
+        self.stage = "initializing"
+        self.began = self.due = 0.0
+
+
+class Cells:
+    """All cells of this host, at most `cells_max` at once, oldest wish first."""
+
+    def __init__(self, pool: WorkerPool, cells_max: int) -> None:
+        self._pool, self._most = pool, cells_max
+        self._waiting: deque[Cell] = deque()
+        self._live: dict[Process, Cell] = {}
+
+    def wanted(self, seat: ShardSeat, at: At, record: Record) -> None:
+        self._waiting.append(Cell(seat, at, record))
+        self._pool.tend()
+
+    @property
+    def lacking(self) -> int:
+        """How many processes could be used now."""
+        return min(len(self._waiting), self._most - len(self._live))
+
+    def take(self, process: Process) -> None:
+        """Use this warm process for the next record."""
+        cell = self._waiting.popleft()
+        self._live[process] = cell
+        process.label = "cell"
+        cell.began = self._pool.loop.time()
+        cell.due = cell.began + self._pool.initialize_s_max
+        process.send(wire.Alone(cell.seat.shard.shard_id, cell.seat.shard.stream, cell.record))
+
+    def heard(self, process: Process, message: wire.ToHost) -> None:
+        cell = self._live[process]
+        match message:
+            case wire.Ready():
+                # What it prints from here on is the attempt's.
+                process.read_output()
+                process.tail.clear()
+                cell.stage = "running"
+                cell.began = self._pool.loop.time()
+                cell.due = cell.began + self._pool.watchdog.deadline_s
+                process.send(wire.Go())
+            case wire.Unready(_, began, ended, raised):
+                attempt = raised_attempt(raised, began, ended, process, alone=True)
+                self._failed(process, Cause.THROTTLED, began, ended, attempt)
+            case wire.Succeeded(_, _, _, filtered):
+                self._retire(process)
+                cell.seat.listener.happened(Done(cell.at, filtered, alone=True))
+            case wire.Failure() as failure:
+                assert failure.raised is not None
+                attempt = raised_attempt(failure.raised, failure.began, failure.ended, process, alone=True)
+                cause = Cause[failure.cause]
+                self._failed(
+                    process,
+                    cause,
+                    failure.began,
+                    failure.ended,
+                    attempt,
+                    retry_after_s=failure.retry_after_s,
+                    masked=failure.masked,
+                )
+
+    def look(self, now: float) -> None:
+        for process, cell in self._live.items():
+            if now > cell.due:
+                process.kill_with_stack("overran")
+
+    def died(self, process: Process) -> None:
+        """It did not come back with an answer."""
+        cell = self._live.get(process)
+        if cell is None:
+            return
+        overran = process.doomed == "overran"
+        attempt = death_attempt(process, cell.began, overran=overran, alone=True)
+        cause = Cause.OVERRAN if overran else Cause.CRASHED
+        if cell.stage == "initializing":
+            # The processor could not even begin: that says nothing of the record.
+            attempt.message = f"while initialize ran: {attempt.message}"
+            attempt.outcome, cause = "throttled", Cause.THROTTLED
+        cell.seat.listener.worker_died("cell")
+        self._failed(process, cause, cell.began, self._pool.loop.time(), attempt)
+
+    def _failed(
+        self,
+        process: Process,
+        cause: Cause,
+        began: float,
+        ended: float,
+        attempt: Attempt,
+        *,
+        retry_after_s: float = 0.0,
+        masked: bytes | None = None,
+    ) -> None:
+        cell = self._retire(process)
+        named = cell.seat.named(cell.at)
+        event = Failed(named, cause, began, ended, alone=True, retry_after_s=retry_after_s)
+        cell.seat.listener.happened(event, attempt, masked)
+
+    def _retire(self, process: Process) -> Cell:
+        cell = self._live.pop(process)
+        process.kill("retired")
+        self._pool.tend()
+        return cell
+
+    def abandon(self, seat: ShardSeat) -> None:
+        self._waiting = deque(cell for cell in self._waiting if cell.seat is not seat)
+        for process in [process for process, cell in self._live.items() if cell.seat is seat]:
+            self._retire(process)
+
+    def has(self, process: Process) -> bool:
+        return process in self._live

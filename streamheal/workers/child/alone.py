@@ -1,0 +1,90 @@
+"""A cell: one record, and nothing else, in a fresh process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamheal.workers import wire
+from streamheal.workers.child.failures import describe, kind_of
+from streamheal.workers.child.target import Handler, refuse_awaitable
+from streamheal.workers.child.tee import Tail, set_main
+from streamheal.workers.child.worker import Site, make_handler, monotonic
+
+
+class Alone:
+    def __init__(self, site: Site) -> None:
+        self._link, self._target = site.link, site.target
+        self._stage = "initialize"
+        self._tail = Tail(lambda: self._stage)
+        set_main(self._tail)
+
+    def run(self, alone: wire.Alone) -> None:
+        """Initialize, wait for the word, run the record, say what came of it. The host ends us then."""
+        if self._target.mode == "plain":
+            self._run(alone, _finish)
+        else:
+            import asyncio
+
+            with asyncio.Runner() as runner:
+                self._run(alone, lambda returned: runner.run(_await(returned)))
+
+    def _run(self, alone: wire.Alone, finish: Any) -> None:
+        began, handler = monotonic(), None
+        try:
+            handler = make_handler(self._target, alone)
+            finish(handler.initialize())
+        except BaseException as error:
+            self._link.check_not_forked()
+            mask_text = handler.mask_text if handler else None
+            raised = describe(error, "throttled", log=self._tail.take(), mask_text=mask_text)
+            self._link.send(wire.Unready(0, began, monotonic(), raised))
+            self._wait_for_end()
+            return
+        self._link.send(wire.Ready(0))
+        self._link.receive(wait=True)
+        self._stage = "record"
+        began = monotonic()
+        try:
+            filtered = self._handle(handler, alone, finish)
+        except BaseException as error:
+            self._link.check_not_forked()
+            ended, log = monotonic(), self._tail.take()
+            kind = kind_of(error, handler.poison, handler.throttled)
+            raised = describe(error, kind.outcome, log=log, mask_text=handler.mask_text)
+            masked = handler.masked(alone.record)
+            self._link.send(wire.Failure(0, 0, 0, kind.cause, began, ended, kind.retry_after_s, raised, masked))
+        else:
+            self._link.check_not_forked()
+            self._link.send(wire.Succeeded(0, 0, 0, filtered))
+        self._wait_for_end()
+
+    def _handle(self, handler: Handler, alone: wire.Alone, finish: Any) -> bool:
+        record = alone.record
+        if handler.key is not None:
+            handler.key(record)
+        if handler.wants is not None and not handler.wants(record):
+            return True
+        if self._target.mode == "batch":
+            if refused := list(finish(handler.call([record])) or ()):
+                raise RuntimeError("process_records returned it as failed") from _first_exception(refused)
+        else:
+            finish(handler.call(record))
+        return False
+
+    def _wait_for_end(self) -> None:
+        while True:
+            self._link.receive(wait=True)
+
+
+def _finish(returned: object) -> object:
+    if returned is not None:
+        refuse_awaitable(returned)
+    return returned
+
+
+async def _await(returned: Any) -> Any:
+    return await returned if hasattr(returned, "__await__") else returned
+
+
+def _first_exception(refused: list[Any]) -> BaseException | None:
+    return next((one for one in refused if isinstance(one, BaseException)), None)

@@ -1,0 +1,549 @@
+"""One shard's records in this process, in lanes: where the records of a key are put in order.
+
+    span ──► key free? ──► runs ──► done                 next of its lane
+              │ no           └──► failed: the lane blocks, then the host hears of it
+              ▼
+            queued behind it, for as long as it takes
+
+The host never queues records and never learns the keys of clean ones. Of the head of a blocked
+lane it only says "again" or "settled". Nothing of one key can overtake another that way, in
+whatever order messages cross.
+
+An uncontended key is only an entry in `busy`; a `Lane` is made when somebody queues or fails.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from streamheal.records import Dialect, Position, Record
+from streamheal.workers import wire
+from streamheal.workers.arena import SLOT_BYTES
+from streamheal.workers.child.failures import Kind, describe, kind_of
+from streamheal.workers.child.target import Handler
+from streamheal.workers.decode import Decode
+from streamheal.workers.journal import (
+    COUNT,
+    CURRENT,
+    DONE,
+    FAILED,
+    FILTERED,
+    HEAD,
+    HOST_TICKETS_FROM,
+    PAGE,
+    PAGE_WORDS,
+    PAUSED,
+    RECORDS_MAX,
+    RUNNING,
+    SERIAL,
+    STATES,
+    TICKETS_AT,
+    Journal,
+)
+
+Key = object
+# A record to run, and the lane it runs in.
+Item = tuple["Span", int, Record, Key]
+
+# `able` of a span that was reported: it is never reported again.
+_REPORTED = 1 << 60
+# How often successes are told while the host is curious.
+_WITNESS_EVERY_S = 0.01
+_FREE = object()
+
+
+class Span:
+    """A batch in this process.
+
+    Attributes:
+        base: Where its page's state bytes begin in the journal.
+        words: Where its page's header words begin.
+        able: Records that can still run: not yet come to, or in a lane that is not blocked.
+        known: Places of records that the host knows by themselves.
+        tickets: Marks of open records after the report; None before it.
+        hold, ask: Places of records that block their lane when it comes to them.
+    """
+
+    __slots__ = (
+        "able", "ask", "base", "began", "hold", "keyless", "known", "last", "n", "number", "records",
+        "skip", "slow", "start", "tickets", "todo", "words",
+    )  # fmt: skip
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.base = self.words = self.n = self.able = self.start = 0
+        self.began = 0.0
+        self.records: list[Record] = []
+        self.todo: Iterator[tuple[int, Record]] = iter(())
+        self.last: Record | None = None
+        self.known: set[int] = set()
+        self.hold: set[int] = set()
+        self.ask: set[int] = set()
+        self.skip: set[int] = set()
+        self.keyless: set[int] = set()
+        self.tickets: dict[int, int] | None = None
+        self.slow = False  # state bytes count, not CURRENT
+
+    def mark(self, nth: int) -> int:
+        """Where this record's state byte is."""
+        if self.tickets is None:
+            return self.base + nth
+        return TICKETS_AT + self.tickets[nth]
+
+
+class Lane:
+    """A key with a queue, or with a blocked head. `pending` counts the queue by unreported span."""
+
+    __slots__ = ("blocked", "head", "pending", "queue")
+
+    def __init__(self) -> None:
+        self.blocked = False
+        self.head: tuple[Span, int] | None = None
+        self.queue: deque[tuple[Span, int, Record]] = deque()
+        self.pending: dict[Span, int] = {}
+
+
+class Tickets:
+    """Which tickets of this process's journal are free. Shared by all its shards."""
+
+    def __init__(self) -> None:
+        self._free: list[int] = []
+        self._next = 0
+
+    def take(self) -> int:
+        if self._free:
+            return self._free.pop()
+        self._next += 1
+        assert self._next <= HOST_TICKETS_FROM, "more records wait behind blocked ones than there are tickets"
+        return self._next - 1
+
+    def give_back(self, ticket: int) -> None:
+        if ticket < HOST_TICKETS_FROM:
+            self._free.append(ticket)
+
+
+class Lanes:
+    """Everything of one shard. Runners call `next`, `done` and `failed`; messages come by the rest.
+
+    In a process with several threads all calls are made under one mutex.
+    """
+
+    def __init__(
+        self,
+        take: wire.Take,
+        handler: Handler,
+        ordering: str,
+        *,
+        decode: Decode,
+        arena: memoryview,
+        journal: Journal,
+        tickets: Tickets,
+        send: Callable[[wire.Message], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.seat = take.seat
+        self.handler = handler
+        self.ordering = ordering
+        self.limit = take.limit
+        self.spans: deque[Span] = deque()  # with records not yet come to
+        self.ready: deque[Item] = deque()  # heads of lanes, to be started as the limit allows
+        self.forced: deque[Item] = deque()  # told to run again, whatever the limit
+        self.busy: dict[Key, Lane | None] = {}
+        self.heads: dict[tuple[int, int], tuple[Key, Lane]] = {}  # blocked, by span and place
+        self.journal = journal
+        self.running = 0
+        self.timing = False  # times of successes are taken, and told
+        # The latest success that the runner knows of: when it began at the earliest, and by when
+        # it was over (None: by now).
+        self.last_began: float | None = None
+        self.last_ended: float | None = None
+        self._known: dict[int, Span] = {}  # with open records
+        self._decode = decode
+        self._arena = arena
+        self._tickets = tickets
+        self._send = send
+        self._clock = clock
+        self._witness: tuple[float, float] | None = None
+        self._witness_due = 0.0
+
+    # -- what the host says --------------------------------------------------------------
+
+    def give(self, give: wire.Give) -> None:
+        """Decode a span in place, and line up what of it is open."""
+        start = give.slot * SLOT_BYTES
+        after = None if give.after is None else Position(int(give.after[0]), give.after[1])
+        span = Span(give.span)
+        records = span.records = self._decode(Dialect(give.dialect), self._arena[start : start + give.length], after)
+        n = span.n = len(records)
+        assert n <= RECORDS_MAX, f"{n} records in one batch"
+        span.base, span.words = give.slot * PAGE + HEAD, give.slot * PAGE_WORDS
+        span.last = records[-1] if records else None
+        span.able = n
+        if give.taken:
+            self._line_up(span, give)
+        else:
+            words = self.journal.words
+            words[span.words + COUNT], words[span.words + CURRENT], words[span.words + STATES] = n, PAUSED, 0
+            words[span.words + SERIAL] = give.serial  # last: from here on the marks are this span's
+            if give.ask:
+                span.ask = set(give.ask)
+                self.slow_down(span, 0)
+        self._known[span.number] = span
+        if span.able:
+            self.spans.append(span)
+        else:
+            self._report(span)
+
+    def _line_up(self, span: Span, give: wire.Give) -> None:
+        """What a worker that died has left of it."""
+        span.slow = True
+        states = bytes(self.journal.marks[span.base : span.base + span.n])
+        span.known = {*give.hold, *give.skip, *give.queued}
+        span.hold, span.ask = set(give.hold), set(give.ask)
+        skip = set(give.skip)
+        todo = [
+            (nth, record)
+            for nth, record in enumerate(span.records)
+            if nth not in skip and (nth in span.hold or states[nth] not in (DONE, FILTERED))
+        ]
+        span.todo, span.able = iter(todo), len(todo)
+
+    def regive(self, regive: wire.Regive) -> None:
+        """Line up known records of a span that was reported before."""
+        span = Span(regive.span)
+        span.tickets = {kept.nth: kept.ticket for kept in regive.records}
+        span.known = set(span.tickets)
+        span.hold = {kept.nth for kept in regive.records if kept.held}
+        span.todo = iter([(kept.nth, kept.record) for kept in regive.records])
+        span.slow, span.able = True, _REPORTED
+        self._known[span.number] = span
+        self.spans.append(span)
+
+    def again(self, again: wire.Again) -> None:
+        """Run a blocked record again, in its lane. One not yet come to is simply no longer held."""
+        found = self.heads.pop((again.span, again.nth), None)
+        if found is None:
+            self._known[again.span].hold.discard(again.nth)
+            return
+        key, lane = found
+        assert lane.head is not None
+        span = lane.head[0]
+        self._unblock(lane)
+        span.able += 1
+        self.forced.append((span, again.nth, again.record, key))
+
+    def settled(self, span_number: int, nth: int) -> None:
+        """A blocked record is settled: its lane goes on with the next."""
+        found = self.heads.pop((span_number, nth), None)
+        if found is None:
+            span = self._known[span_number]
+            span.hold.discard(nth)
+            span.skip.add(nth)
+            return
+        key, lane = found
+        assert lane.head is not None
+        self._drop_ticket(lane.head[0], nth)
+        self._unblock(lane)
+        item = self._advance(key, lane)
+        if item is not None:
+            self.ready.append(item)
+
+    def curious(self, wanted: bool) -> None:
+        self.timing = wanted
+        if not wanted:
+            self._witness = None
+
+    # -- what a runner asks ----------------------------------------------------------------
+
+    @property
+    def clean(self) -> bool:
+        """Nothing is out of the ordinary, so that records may run one after another, unmarked but for one word."""
+        return not (
+            self.busy or self.forced or self.ready or self.timing or self.limit is not None
+            or self.handler.wants is not None or self.handler.key is not None
+        )  # fmt: skip
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `next` may have something."""
+        return bool(self.forced or self.spans or (self.ready and self.limit != 0))
+
+    def next(self) -> Item | None:
+        """The next record that may run now."""
+        if self.forced:
+            return self.forced.popleft()
+        if self.limit is None:
+            return self.ready.popleft() if self.ready else self._pull()
+        if self.limit <= 0:
+            self.dispatch()
+            return None
+        item = self.ready.popleft() if self.ready else self._pull()
+        if item is not None:
+            self.limit -= 1
+        return item
+
+    def dispatch(self) -> None:
+        """Put all that was given into lanes, without starting any: heads that the host holds block there."""
+        while (item := self._pull()) is not None:
+            self.ready.append(item)
+
+    def _pull(self) -> Item | None:
+        """The next record whose key is free; those whose key is not are queued on the way."""
+        busy = self.busy
+        while self.spans:
+            span = self.spans[0]
+            if not span.slow:
+                self.slow_down(span, span.start)
+            for nth, record in span.todo:
+                if nth in span.skip:
+                    self._dropped(span, nth)
+                    continue
+                key = self.key_of(span, nth, record)
+                lane = busy.get(key, _FREE)
+                if lane is not _FREE:
+                    self.queue(key, span, nth, record)
+                elif (span.hold and nth in span.hold) or (span.ask and nth in span.ask):
+                    busy[key] = lane = Lane()
+                    self._block_unrun(span, nth, key, lane)
+                else:
+                    busy[key] = None
+                    return span, nth, record, key
+            self.spans.popleft()
+        return None
+
+    def key_of(self, span: Span, nth: int, record: Record) -> Key:
+        """The record's lane. While a processor's own `key` runs, the record counts as running.
+
+        One whose `key` raises goes by its partition key, and fails when its turn comes.
+        """
+        if self.ordering == "shard":
+            return ""
+        if self.ordering == "none":
+            return span.number, nth
+        if self.handler.key is None:
+            return record.partition_key
+        mark = span.mark(nth)
+        before = self.journal.marks[mark]
+        self.journal.marks[mark] = RUNNING
+        try:
+            return str(self.handler.key(record))
+        except BaseException:
+            span.keyless.add(nth)
+            return record.partition_key
+        finally:
+            self.journal.marks[mark] = before
+
+    def queue(self, key: Key, span: Span, nth: int, record: Record) -> None:
+        lane = self.busy[key]
+        if lane is None:
+            lane = self.busy[key] = Lane()
+        lane.queue.append((span, nth, record))
+        if span.tickets is None:
+            lane.pending[span] = lane.pending.get(span, 0) + 1
+            if lane.blocked:
+                self._unable(span, 1)
+
+    def slow_down(self, span: Span, upto: int, *, running: bool = False) -> None:
+        """From here on each record of the span has a state byte. Those before `upto` are done."""
+        start, left = span.base, span.n - upto
+        states = bytes([DONE]) * upto + (bytes([RUNNING]) + bytes(left - 1) if running else bytes(left))
+        self.journal.marks[start : start + span.n] = states
+        self.journal.words[span.words + STATES] = 1
+        span.slow, span.able = True, left
+        span.todo = enumerate(span.records[upto + running :], upto + running)
+
+    def done(self, span: Span, nth: int, key: Key, filtered: bool) -> Item | None:
+        """The record is done and marked so. Returns the next of its lane, if it may run now."""
+        if span.known and nth in span.known:
+            self._send(wire.Succeeded(self.seat, span.number, nth, filtered))
+            self._drop_ticket(span, nth)
+        span.able -= 1
+        if not span.able:
+            self._report(span)
+        lane = self.busy[key]
+        if lane is None:
+            del self.busy[key]
+            return None
+        item = self._advance(key, lane)
+        if item is None or self.limit is None:
+            return item
+        self.ready.append(item)
+        return None
+
+    def failed(self, span: Span, nth: int, key: Key, failure: wire.Failure) -> None:
+        """Block the lane, tell the host, mark: in this order, or a quick answer would find no blocked lane."""
+        lane = self.busy.get(key)
+        if lane is None:
+            lane = self.busy[key] = Lane()
+        span.known.add(nth)
+        lane.blocked, lane.head = True, (span, nth)
+        self.heads[span.number, nth] = key, lane
+        self._send(failure)
+        self.journal.marks[span.mark(nth)] = FAILED
+        self._unable_lane(span, lane)
+
+    def _block_unrun(self, span: Span, nth: int, key: Key, lane: Lane) -> None:
+        """The head of this lane is the host's: given so (`hold`), or to be told of first (`ask`)."""
+        lane.blocked, lane.head = True, (span, nth)
+        self.heads[span.number, nth] = key, lane
+        span.known.add(nth)
+        if nth in span.ask:
+            span.ask.discard(nth)
+            now = self._clock()
+            self._send(wire.Failure(self.seat, span.number, nth, "SUSPECTED", now, now))
+        span.hold.discard(nth)
+        self._unable_lane(span, lane)
+
+    def _advance(self, key: Key, lane: Lane) -> Item | None:
+        """The next of a lane, now that its head has left it; None: it is empty, or blocked again."""
+        lane.head = None
+        while lane.queue:
+            span, nth, record = lane.queue.popleft()
+            if (left := lane.pending.get(span)) is not None:
+                if left > 1:
+                    lane.pending[span] = left - 1
+                else:
+                    del lane.pending[span]
+            if nth in span.skip:
+                self._dropped(span, nth)
+            elif nth in span.hold or nth in span.ask:
+                self._block_unrun(span, nth, key, lane)
+                return None
+            else:
+                return span, nth, record, key
+        del self.busy[key]
+        return None
+
+    def _dropped(self, span: Span, nth: int) -> None:
+        """Settled by the host before its turn came."""
+        self._drop_ticket(span, nth)
+        self._unable(span, 1)
+
+    # -- spans that are over -------------------------------------------------------------
+
+    def _unblock(self, lane: Lane) -> None:
+        lane.blocked = False
+        for span, queued in lane.pending.items():
+            span.able += queued
+
+    def _unable_lane(self, span: Span, lane: Lane) -> None:
+        for other, queued in list(lane.pending.items()):
+            if other is not span:
+                self._unable(other, queued)
+        self._unable(span, 1 + lane.pending.get(span, 0))
+
+    def _unable(self, span: Span, records: int) -> None:
+        span.able -= records
+        if not span.able:
+            self._report(span)
+
+    def _report(self, span: Span) -> None:
+        """Nothing of the span can run now. What is open of it gets tickets: the slot may be reused."""
+        tickets: dict[int, int] = {}
+        for _, lane in self.heads.values():
+            if lane.head is not None and lane.head[0] is span:
+                self._ticket(span, lane.head[1], tickets)
+            if lane.pending.pop(span, 0):
+                for other, nth, _ in lane.queue:
+                    if other is span:
+                        self._ticket(span, nth, tickets)
+        self.report_clean(span, self._filtered(span), tuple(sorted(tickets.items())))
+        span.tickets, span.able, span.records = tickets, _REPORTED, []
+        span.known.update(tickets)
+        if not tickets:
+            del self._known[span.number]
+
+    def report_clean(self, span: Span, filtered: int = 0, tickets: tuple[tuple[int, int], ...] = ()) -> None:
+        last = span.last
+        self._send(
+            wire.Finished(
+                self.seat,
+                span.number,
+                span.n,
+                last.sequence_number if last else None,
+                last.sub_sequence_number if last else 0,
+                filtered,
+                tickets,
+            )
+        )
+
+    def finish_fast(self, span: Span) -> None:
+        """The span ran through without a failure, marked by one word."""
+        self.spans.popleft()
+        self.report_clean(span)
+        del self._known[span.number]
+
+    def _ticket(self, span: Span, nth: int, tickets: dict[int, int]) -> None:
+        ticket = tickets[nth] = self._tickets.take()
+        self.journal.set_ticket(ticket, self.journal.marks[span.base + nth])
+
+    def _filtered(self, span: Span) -> int:
+        """Records of this span that were filtered and never known by themselves."""
+        if not span.n:
+            return 0
+        states = bytes(self.journal.marks[span.base : span.base + span.n])
+        found = states.count(FILTERED)
+        return found - sum(states[nth] == FILTERED for nth in span.known) if found else 0
+
+    def _drop_ticket(self, span: Span, nth: int) -> None:
+        if span.tickets is None:
+            return
+        span.known.discard(nth)
+        self._tickets.give_back(span.tickets.pop(nth))
+        if not span.tickets:
+            self._known.pop(span.number, None)
+
+    # -- failures and witnesses ------------------------------------------------------------
+
+    def failure(
+        self, item: Item, error: BaseException, *, began: float, ended: float, log: str | None
+    ) -> wire.Failure:
+        """The failure of one try, in words. User code (masks) runs here: call it without the mutex."""
+        span, nth, record, _ = item
+        handler = self.handler
+        kind: Kind = kind_of(error, handler.poison, handler.throttled)
+        since, until = self._last_success(ended)
+        return wire.Failure(
+            self.seat,
+            span.number,
+            nth,
+            kind.cause,
+            began,
+            ended,
+            kind.retry_after_s,
+            describe(error, kind.outcome, log=log, mask_text=handler.mask_text),
+            handler.masked(record),
+            since,
+            until,
+        )
+
+    def _last_success(self, now: float) -> tuple[float | None, float | None]:
+        if self._witness is not None:
+            told, self._witness = self._witness, None
+            return told
+        if self.timing or self.last_began is None:
+            return None, None
+        return self.last_began, self.last_ended or now
+
+    def succeeded(self, began: float) -> None:
+        """A success while the host is curious. The latest begun says most."""
+        now = self._clock()
+        if self._witness is None or began >= self._witness[0]:
+            self._witness = began, now
+        self.last_began = began
+        if now >= self._witness_due:
+            self.tell_witness(now)
+
+    def tell_witness(self, now: float | None = None) -> None:
+        """What was not told yet. Called before this shard goes idle, too."""
+        if self._witness is not None:
+            self._send(wire.Witness(self.seat, *self._witness))
+            self._witness = None
+            self._witness_due = (self._clock() if now is None else now) + _WITNESS_EVERY_S
+
+    def trouble(self) -> None:
+        """From the first failure on, until the host says otherwise; and the next success is told at once."""
+        self.timing = True
+        self._witness_due = 0.0

@@ -1,0 +1,97 @@
+"""What every kind of worker has in common: shards come, are given spans, and leave."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from streamheal.records import Shard
+from streamheal.workers import wire
+from streamheal.workers.child.failures import describe
+from streamheal.workers.child.lanes import Lanes, Tickets
+from streamheal.workers.child.link import Link
+from streamheal.workers.child.target import Handler, Target
+from streamheal.workers.child.tee import Tail
+from streamheal.workers.decode import decoder
+from streamheal.workers.journal import Journal
+
+monotonic = time.monotonic
+
+
+class Site(NamedTuple):
+    """What the process was started with."""
+
+    link: Link
+    arena: memoryview
+    journal: Journal
+    target: Target
+
+
+class Worker:
+    """Carries out the host's messages. Subclasses run what the lanes hold, each in its way."""
+
+    def __init__(self, site: Site) -> None:
+        self.link, self.journal, self.target = site.link, site.journal, site.target
+        self.tail = Tail(self.attempt)  # of what is printed outside of any lane
+        self.lanes: dict[int, Lanes] = {}
+        self._arena = site.arena
+        self._tickets = Tickets()
+
+    def run(self, first: wire.Take) -> None:
+        raise NotImplementedError(f"{type(self).__name__} runs nothing")
+
+    def attempt(self) -> object:
+        """Names what runs now, for whoever prints."""
+        return self
+
+    def seated(self, take: wire.Take, handler: Handler) -> Lanes:
+        """The processor is initialized: its shard's lanes may be given to."""
+        lanes = self.lanes[take.seat] = Lanes(
+            take,
+            handler,
+            self.target.facts.ordering,
+            decode=decoder(take.shard_id),
+            arena=self._arena,
+            journal=self.journal,
+            tickets=self._tickets,
+            send=self.link.send,
+        )
+        self.link.send(wire.Ready(take.seat))
+        return lanes
+
+    def unready(self, take: wire.Take, error: BaseException, began: float, handler: Handler | None) -> None:
+        raised = self.in_words(error, handler)
+        self.link.send(wire.Unready(take.seat, began, monotonic(), raised))
+
+    def in_words(self, error: BaseException, handler: Handler | None) -> wire.Raised:
+        mask_text = handler.mask_text if handler else None
+        return describe(error, "exception", log=self.tail.take(), mask_text=mask_text)
+
+    def ended(self, end: wire.End, error: BaseException | None, began: float) -> None:
+        lanes = self.lanes.pop(end.seat)
+        raised = None if error is None else self.in_words(error, lanes.handler)
+        self.link.send(wire.Ended(end.seat, began, monotonic(), raised))
+
+    def obey(self, message: wire.ToWorker) -> None:
+        """Carry out a message that needs no user code but `key`."""
+        match message:
+            case wire.Give():
+                self.lanes[message.seat].give(message)
+            case wire.Regive():
+                self.lanes[message.seat].regive(message)
+            case wire.Limit(seat, starts):
+                self.lanes[seat].limit = starts
+            case wire.Again():
+                self.lanes[message.seat].again(message)
+            case wire.Settled(seat, span, nth):
+                self.lanes[seat].settled(span, nth)
+            case wire.Curious(seat, wanted):
+                self.lanes[seat].curious(wanted)
+            case wire.Leave(seat):
+                self.lanes.pop(seat, None)
+            case _:
+                raise AssertionError(f"{type(message).__name__} came to a worker")
+
+
+def make_handler(target: Target, take: wire.Take | wire.Alone) -> Handler:
+    return Handler(target, Shard(shard_id=take.shard_id, stream=take.stream))

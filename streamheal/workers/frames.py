@@ -1,0 +1,77 @@
+"""Which stack frames are the application's own, in tracebacks and in faulthandler's dumps alike."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_STDLIB = os.path.dirname(os.path.abspath(os.__file__))
+_INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
+_DUMPED = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)$')
+
+
+class Frame(NamedTuple):
+    file: str
+    line: int
+    name: str
+
+    @property
+    def ours(self) -> bool:
+        return self.file.startswith(_OURS + os.sep)
+
+    @property
+    def own(self) -> bool:
+        """The application's: not the standard library's, not an installed package's, not streamheal's."""
+        return not (
+            self.ours
+            or self.file.startswith((_STDLIB + os.sep, "<frozen"))
+            or _INSTALLED.search(self.file) is not None
+        )
+
+    @property
+    def short_file(self) -> str:
+        """Relative to the working folder, so that a failure looks the same on every machine."""
+        here = os.getcwd() + os.sep
+        return self.file[len(here) :] if self.file.startswith(here) else os.path.basename(self.file)
+
+
+def told(stack: Iterable[Frame]) -> tuple[tuple[str, ...], str | None]:
+    """The application's frames, outermost first, and the innermost with its line, for people.
+
+    Where none is the application's, the innermost frame of all.
+    """
+    frames = [frame for frame in stack if not frame.ours]
+    frames = [frame for frame in frames if frame.own] or frames[-1:]
+    if not frames:
+        return (), None
+    last = frames[-1]
+    return (
+        tuple(f"{frame.short_file}:{frame.name}" for frame in frames),
+        f"{last.short_file}:{last.line} in {last.name}",
+    )
+
+
+def dumped(text: str, *, crashed: bool) -> list[Frame]:
+    """The stack that tells most in what faulthandler wrote, outermost first.
+
+    After a crash that is the thread that crashed. Otherwise the main thread, which
+    faulthandler writes last, unless exactly one other thread runs the application's code.
+    """
+    threads: list[tuple[bool, list[Frame]]] = []
+    for line in text.splitlines():
+        if line.startswith(("Thread 0x", "Current thread 0x")):
+            threads.append((line.startswith("Current"), []))
+        elif threads and (found := _DUMPED.match(line)):
+            threads[-1][1].insert(0, Frame(found["file"], int(found["line"]), found["name"]))
+    for _, frames in threads:
+        if frames and frames[0].file == "<string>":
+            del frames[0]  # the line that started the process
+    if crashed and (current := [frames for is_current, frames in threads if is_current]):
+        return current[0]
+    busy = [frames for _, frames in threads if any(frame.own for frame in frames)]
+    if len(busy) == 1:
+        return busy[0]
+    return threads[-1][1] if threads else []

@@ -1,0 +1,98 @@
+"""What workers print: lines for the log, and the tail that goes into envelopes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable
+from typing import IO
+
+from streamheal.attempts import LOG_BYTES_MAX
+
+_LINE_BYTES_MAX = 8 * 1024
+_READ_BYTES = 64 * 1024
+# Of a process that prints faster than we read, so that others are heard too.
+_READS_A_TURN = 8
+
+
+class Tail:
+    """The last lines of a process, as they came from both its streams; at most 16 KiB."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque()
+        self._size = 0
+
+    def add(self, line: str) -> None:
+        self._lines.append(line)
+        self._size += len(line.encode()) + 1
+        while self._size > LOG_BYTES_MAX:
+            self._size -= len(self._lines.popleft().encode()) + 1
+
+    def clear(self) -> None:
+        self._lines.clear()
+        self._size = 0
+
+    def text(self) -> str | None:
+        return "\n".join(self._lines) + "\n" if self._lines else None
+
+
+class OutputReader:
+    """Reads one pipe of a worker in the loop and hands it on by lines; long lines are cut."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, pipe: IO[bytes], line: Callable[[str], None]) -> None:
+        self._loop, self._pipe, self._line = loop, pipe, line
+        self._rest = b""
+        self._skipping = False  # the rest of a line that was cut
+        self._open = True
+        os.set_blocking(pipe.fileno(), False)
+        loop.add_reader(pipe.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        for _ in range(_READS_A_TURN):
+            if not self._read():
+                return
+
+    def read_all(self) -> None:
+        while self._open and self._read():
+            pass
+
+    def _read(self) -> bool:
+        try:
+            chunk = os.read(self._pipe.fileno(), _READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return False
+        if not chunk:
+            self._stop()
+            return False
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if self._skipping and lines:
+            del lines[0]
+            self._skipping = False
+        for line in lines:
+            self._hand_on(line)
+        if self._skipping:
+            self._rest = b""
+        elif len(self._rest) > _LINE_BYTES_MAX:
+            self._hand_on(self._rest)
+            self._rest, self._skipping = b"", True
+        return True
+
+    def _hand_on(self, line: bytes) -> None:
+        more = len(line) - _LINE_BYTES_MAX
+        text = line[:_LINE_BYTES_MAX].decode("utf-8", "replace")
+        self._line(f"{text} … (cut)" if more > 0 else text)
+
+    def close(self) -> None:
+        """Read what is there (a grandchild may hold the pipe open for ever), and be done."""
+        self.read_all()
+        if self._rest:
+            self._hand_on(self._rest)
+            self._rest = b""
+        self._stop()
+        self._pipe.close()
+
+    def _stop(self) -> None:
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._pipe.fileno())

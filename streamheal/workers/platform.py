@@ -1,0 +1,130 @@
+"""What only Linux has, and what stands in for it elsewhere.
+
+Production is Linux; macOS is where people develop. Nothing outside this module asks which.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+
+LINUX = sys.platform == "linux"
+
+# Asks a worker for its stack. A real-time signal, because programs use those least; macOS has none.
+DUMP_SIGNAL: int = getattr(signal, "SIGRTMAX", signal.SIGUSR2 + 1) - 1
+
+# Above what `os.closerange(3, 256)`, the usual preparation of a daemon, takes away.
+_HIGH = 700
+_PR_SET_PDEATHSIG = 1
+
+
+def anonymous_file(name: str, size: int) -> int:
+    """A descriptor of memory that can be shared; sparse, and gone with its last user."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create(f"streamheal-{name}", os.MFD_CLOEXEC)
+    else:
+        fd, path = tempfile.mkstemp(prefix=f"streamheal-{name}-")
+        os.unlink(path)
+    os.ftruncate(fd, size)
+    return fd
+
+
+def keep_out_of_dumps(memory: mmap.mmap) -> None:
+    if hasattr(mmap, "MADV_DONTDUMP"):
+        memory.madvise(mmap.MADV_DONTDUMP)
+
+
+def free_pages(memory: mmap.mmap, start: int, length: int) -> None:
+    """Give memory back to the system; what is read there afterwards is zeros, or what it was."""
+    if hasattr(mmap, "MADV_REMOVE"):
+        try:
+            memory.madvise(mmap.MADV_REMOVE, start, length)
+        except OSError:
+            pass  # some filesystems cannot; then the pages stay until we end
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends that keep messages whole, and lose none that was sent before a death."""
+    kind = socket.SOCK_SEQPACKET if LINUX else socket.SOCK_DGRAM
+    return socket.socketpair(socket.AF_UNIX, kind)
+
+
+def widen_pipe(fd: int, size: int) -> None:
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        try:
+            fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
+        except OSError:
+            pass  # limited per user; the usual 64 KiB will do
+
+
+def high_descriptor(fd: int) -> int:
+    """The same file under a high number, closed on exec; the low number is closed."""
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = _HIGH if soft == resource.RLIM_INFINITY or soft > _HIGH + 20 else max(3, soft - 20)
+    high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
+    os.close(fd)
+    return high
+
+
+def die_with(parent: int, closed: Callable[[], None]) -> None:
+    """Die when the parent does, however it dies. `closed` waits for the parent's end of the socket."""
+    if LINUX:
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)  # it died before we could ask to be told
+    else:
+        threading.Thread(target=closed, daemon=True).start()
+
+
+def be_killed_first(by: int) -> None:
+    """The kernel, out of memory, takes a worker before the host or the JVM. Best effort."""
+    try:
+        with open("/proc/self/oom_score_adj", "r+") as file:
+            score = min(1000, int(file.read()) + by)
+            file.seek(0)
+            file.write(str(score))
+    except (OSError, ValueError):
+        pass
+
+
+def when_dead(process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    """Call in the loop's thread once the process has died, reaped or not.
+
+    Not the socket's end: a grandchild may hold that open.
+    """
+    if hasattr(os, "pidfd_open"):
+        fd = os.pidfd_open(process.pid)
+
+        def readable() -> None:
+            loop.remove_reader(fd)
+            os.close(fd)
+            call()
+
+        loop.add_reader(fd, readable)
+        return
+
+    def wait() -> None:
+        # WNOWAIT leaves it unreaped, so that its group's number cannot be another's yet.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        try:
+            loop.call_soon_threadsafe(call)
+        except RuntimeError:
+            pass  # the loop was closed meanwhile
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,336 @@
+"""All worker processes of one host: who runs what, who stands by, who has died.
+
+    spare (warm: the processor is imported)
+      ├──► place 0 … W-1     a worker, with any number of shards' seats
+      └──► cell              one record, alone
+
+When a worker dies its place takes the spare at once, so that other keys flow again before a
+new process could even have started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, Protocol
+
+from streamheal.errors import TargetError
+from streamheal.records import Shard
+from streamheal.workers import wire
+from streamheal.workers.arena import Arena, Slot
+from streamheal.workers.cells import Cells
+from streamheal.workers.deaths import how_it_died
+from streamheal.workers.facts import gather_facts
+from streamheal.workers.port import Listener, TargetFacts, WorkerOptions
+from streamheal.workers.process import Process
+from streamheal.workers.seat import ShardSeat
+from streamheal.workers.watchdog import LOOK_EVERY_S, Watchdog
+
+# After a death or a wish for a cell, two spares are kept for so long: the next death may be near.
+_TROUBLE_S = 60.0
+_WARMING_MAX = 2
+_SPARE_RETRY_S_MIN, _SPARE_RETRY_S_MAX = 0.5, 30.0
+
+
+class Log(Protocol):
+    """The part of a structlog logger that is used here."""
+
+    def debug(self, event: str, **fields: Any) -> Any: ...
+    def info(self, event: str, **fields: Any) -> Any: ...
+    def warning(self, event: str, **fields: Any) -> Any: ...
+
+
+class Place:
+    """One of `workers` places, with the process that has it now, if any."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.process: Process | None = None
+        self.seats: set[ShardSeat] = set()
+
+
+class WorkerPool:
+    """Implements `port.Pool`. Lives in one event loop.
+
+    Args:
+        ready_s_max: How long importing the processor may take.
+        initialize_s_max, hook_s_max: How long `initialize` and the other hooks may take.
+    """
+
+    def __init__(
+        self,
+        options: WorkerOptions,
+        log: Log,
+        *,
+        ready_s_max: float = 60.0,
+        initialize_s_max: float = 60.0,
+        hook_s_max: float | None = None,
+    ) -> None:
+        self.ready_s_max, self.initialize_s_max = ready_s_max, initialize_s_max
+        self.hook_s_max = options.deadline_s if hook_s_max is None else hook_s_max
+        self.watchdog = Watchdog()
+        self.cells = Cells(self, options.cells_max)
+        self.batches = False
+        self.loop: asyncio.AbstractEventLoop
+        self._options, self._log = options, log
+        self._arena = Arena()
+        self._places = [Place(index) for index in range(options.workers)]
+        self._seats: dict[Process, dict[int, ShardSeat]] = {}
+        self._warming: set[Process] = set()
+        self._warm: deque[Process] = deque()
+        self._living: set[Process] = set()
+        self._late_slots: dict[Process, list[Slot]] = {}
+        self._first: asyncio.Future[wire.Facts] | None = None
+        self._serials = self._numbers = self._deaths = 0
+        self._trouble_until = 0.0
+        self._spare_failures = 0
+        self._spares_from = 0.0
+        self._tick: asyncio.TimerHandle | None = None
+        self._opened = self._closing = False
+
+    # -- port.Pool -----------------------------------------------------------------------
+
+    async def open(self) -> TargetFacts:
+        self.loop = asyncio.get_running_loop()
+        self._first = self.loop.create_future()
+        process = self._spawn()
+        try:
+            facts = await asyncio.wait_for(self._first, self.ready_s_max)
+        except TimeoutError:
+            process.kill("import")
+            raise TargetError(
+                f"importing {self._options.target.partition(':')[0]} takes longer than {self.ready_s_max:.0f} s"
+                "   (TARGET)"
+            ) from None
+        if facts.error is not None:
+            raise TargetError(facts.error)
+        self.watchdog.deadline_s = facts.deadline_s
+        self.batches = facts.mode == "batch"
+        self._opened = True
+        self._look()
+        return await gather_facts(self._options.target, facts)
+
+    def take_slot(self) -> Slot | None:
+        return self._arena.take()
+
+    def give_back(self, slot: object) -> None:
+        assert isinstance(slot, Slot), f"{slot!r} is no slot of this pool"
+        self._arena.give_back(slot)
+
+    def seat(self, shard: Shard, listener: Listener) -> ShardSeat:
+        return ShardSeat(self, shard, listener)
+
+    async def close(self) -> None:
+        self._closing = True
+        if self._tick is not None:
+            self._tick.cancel()
+        processes = list(self._living)
+        for process in processes:
+            process.kill("close")
+        for process in processes:
+            await process.dead.wait()
+        self._arena.close()
+
+    # -- what seats and cells ask for ------------------------------------------------------
+
+    def next_serial(self) -> int:
+        """Names one use of a slot, so that marks of an earlier use are never taken for it."""
+        self._serials += 1
+        return self._serials
+
+    def seat_waits(self, seat: ShardSeat) -> None:
+        if seat.place is None:
+            seat.place = min(self._places, key=lambda place: len(place.seats))
+            seat.place.seats.add(seat)
+        self._sit(seat.place)
+        self.tend()
+
+    def seat_left(self, seat: ShardSeat) -> None:
+        if seat.process is not None:
+            self._seats[seat.process].pop(seat.number, None)
+        if seat.place is not None:
+            seat.place.seats.discard(seat)
+        seat.place = seat.process = seat.due = None
+        seat.stage = "out"
+
+    def give_back_later(self, process: Process, slots: list[Slot]) -> None:
+        """The process may read them until it is dead."""
+        self._late_slots.setdefault(process, []).extend(slots)
+
+    # -- who stands where ------------------------------------------------------------------
+
+    def tend(self) -> None:
+        """Put warm processes where they are wanted, and warm as many more as will be."""
+        if self._closing or not self._opened:
+            return
+        for place in self._places:
+            if self._warm and place.process is None and any(seat.stage == "waiting" for seat in place.seats):
+                self._settle_in(place, self._warm.popleft())
+        # The last spare is kept for the next death: there everything healthy waits, here one key.
+        while len(self._warm) > 1 and self.cells.lacking:
+            self.cells.take(self._warm.popleft())
+        now = self.loop.time()
+        if self.cells.lacking:
+            self._trouble_until = now + _TROUBLE_S
+        wanted = self.cells.lacking + (2 if now < self._trouble_until else 1)
+        wanted += sum(place.process is None and bool(place.seats) for place in self._places)
+        while len(self._warm) + len(self._warming) < wanted and len(self._warming) < _WARMING_MAX:
+            if now < self._spares_from:
+                break
+            self._spawn()
+
+    def _settle_in(self, place: Place, process: Process) -> None:
+        place.process = process
+        process.label = f"worker {place.index}"
+        self._seats[process] = {}
+        self._log.debug("worker_started", worker=place.index, pid=process.pid)
+        self._sit(place)
+
+    def _sit(self, place: Place) -> None:
+        if place.process is None or place.process.doomed is not None:
+            return
+        for seat in place.seats:
+            if seat.stage == "waiting":
+                self._numbers += 1
+                self._seats[place.process][self._numbers] = seat
+                seat.sit(place.process, self._numbers)
+
+    def _spawn(self) -> Process:
+        process = Process(self, self._options, self._arena, self.loop)
+        self._living.add(process)
+        self._warming.add(process)
+        return process
+
+    # -- process.Owner ---------------------------------------------------------------------
+
+    def heard(self, process: Process, message: wire.ToHost) -> None:
+        if isinstance(message, wire.Facts):
+            self._warmed(process, message)
+        elif self.cells.has(process):
+            self.cells.heard(process, message)
+        elif not isinstance(message, wire.Ready | wire.Unready) or process.doomed is None:
+            number: int = message.seat
+            seat = self._seats.get(process, {}).get(number)
+            if seat is not None:
+                seat.heard(message)
+
+    def _warmed(self, process: Process, facts: wire.Facts) -> None:
+        self._warming.discard(process)
+        if facts.error is None and process.doomed is None:
+            self._warm.append(process)
+            self._spare_failures = 0
+        else:
+            self._spare_failed(process, facts.error or "")
+        if self._first is not None and not self._first.done():
+            self._first.set_result(facts)
+        self.tend()
+
+    def _spare_failed(self, process: Process, why: str) -> None:
+        process.kill("spare failed")
+        if not self._opened:
+            return
+        wait_s = min(_SPARE_RETRY_S_MAX, _SPARE_RETRY_S_MIN * 2.0**self._spare_failures)
+        self._spare_failures += 1
+        self._spares_from = self.loop.time() + wait_s
+        self._log.warning("spare_died", pid=process.pid, why=why, again_in_s=wait_s)
+
+    def printed(self, process: Process, stream_name: str, line: str) -> None:
+        self._log.info("worker_output", worker=process.name, stream_name=stream_name, line=line)
+
+    def died(self, process: Process) -> None:
+        self._living.discard(process)
+        for slot in self._late_slots.pop(process, ()):
+            self._arena.give_back(slot)
+        if self._closing:
+            return
+        if process in self._warming:
+            self._warming.discard(process)
+            self._import_died(process)
+        elif process in self._warm:
+            self._warm.remove(process)
+            self._log.warning("spare_died", pid=process.pid, why=how_it_died(process), again_in_s=0.0)
+        elif self.cells.has(process):
+            self._say_died(process, 1, "cell")
+            self.cells.died(process)
+        elif process in self._seats:
+            self._worker_died(process)
+        self.watchdog.buried(process)
+        self.tend()
+
+    def _import_died(self, process: Process) -> None:
+        last = (process.tail.text() or "").strip().rsplit("\n", 1)[-1]
+        module = self._options.target.partition(":")[0]
+        why = f"{module} ends the process while it is imported: {how_it_died(process)}" + (f" ({last})" if last else "")
+        if self._first is not None and not self._first.done():
+            self._first.set_result(wire.Facts(error=f"{why}   (TARGET)"))
+        else:
+            self._spare_failed(process, why)
+
+    def _worker_died(self, process: Process) -> None:
+        """The place takes the spare at once; then each shard hears what it has lost."""
+        self._trouble_until = self.loop.time() + _TROUBLE_S
+        self._deaths += 1
+        death = self._deaths
+        seats = list(self._seats.pop(process).values())
+        overran = process.overran
+        losses = {seat: seat.lost() for seat in seats}
+        total = sum(len(loss.running) for loss in losses.values())
+        for place in self._places:
+            if place.process is process:
+                place.process = None
+                if self._warm:
+                    self._settle_in(place, self._warm.popleft())
+        cause = "deadline" if process.doomed in _STOPPED else "signal" if process.signal_name else "exit"
+        by_us = process.doomed in ("by_us", "hook", "initialize")
+        self._say_died(process, total, cause)
+        if seats and process.doomed != "by_us":
+            seats[0].listener.worker_died(cause)
+        for seat, loss in losses.items():
+            past = None if overran is None else overran.get(seat, set())
+            seat.bereaved(process, loss, death=death, total=total, overran=past, by_us=by_us)
+
+    def _say_died(self, process: Process, running: int, cause: str) -> None:
+        self._log.warning(
+            "worker_died",
+            worker=process.name,
+            cause=cause,
+            signal=process.signal_name,
+            exit_code=process.exit_code,
+            why=process.doomed,
+            running=running,
+        )
+
+    # -- the clock -------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        if self._closing:
+            return
+        now = self.watchdog.now = self.loop.time()
+        for process, seats in list(self._seats.items()):
+            if process.doomed is None:
+                self._look_at(process, list(seats.values()), now)
+        self.cells.look(now)
+        for process in list(self._warming):
+            if now - process.started_at > self.ready_s_max:
+                process.kill("import")
+        while len(self._warm) > 2 or (len(self._warm) > 1 and now > self._trouble_until and not self.cells.lacking):
+            self._retire(self._warm.pop())
+        self.tend()
+        self._tick = self.loop.call_later(LOOK_EVERY_S, self._look)
+
+    def _look_at(self, process: Process, seats: list[ShardSeat], now: float) -> None:
+        for seat in seats:
+            seat.count()
+            if seat.due is not None and now > seat.due:
+                process.kill_with_stack("initialize" if seat.stage == "initializing" else "hook")
+                return
+        late = self.watchdog.look(process, seats, now)
+        if late:
+            process.overran = late
+            process.kill_with_stack("deadline")
+
+    def _retire(self, spare: Process) -> None:
+        spare.kill("retired")
+
+
+_STOPPED = ("deadline", "initialize", "hook")

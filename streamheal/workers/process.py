@@ -1,0 +1,250 @@
+"""The host's end of one worker process: how it is born, talks, prints and dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from typing import Any, Protocol
+
+import msgspec
+
+from streamheal.attempts import TRACEBACK_BYTES_MAX, cut
+from streamheal.core.messages import At
+from streamheal.workers import platform
+from streamheal.workers.arena import Arena
+from streamheal.workers.child.birth import Birth
+from streamheal.workers.journal import Journal
+from streamheal.workers.output import OutputReader, Tail
+from streamheal.workers.port import WorkerOptions
+from streamheal.workers.wire import PART_BYTES, Facts, Joiner, Message, ToHost, datagrams, unpack_for_host
+
+_DATAGRAM_MAX = PART_BYTES + 64
+# Messages taken at one go, so that one talkative worker does not keep the loop from the others.
+_MESSAGES_A_TURN = 256
+_PIPE_BYTES = 1 << 20
+_DUMP_BYTES = 1 << 20
+_DUMP_WAIT_S = 0.2
+
+# Our own modules are loaded before the working folder can offer others of their names.
+_BOOT = """
+import sys
+sys.path.append(sys.argv[1])
+from streamheal.workers.child.main import main
+main(sys.argv[2])
+"""
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+class Owner(Protocol):
+    """Who hears of a process."""
+
+    def heard(self, process: Process, message: ToHost) -> None: ...
+    def printed(self, process: Process, stream_name: str, line: str) -> None: ...
+    def died(self, process: Process) -> None: ...
+
+
+class Process:
+    """One process, from its start to its burial. The owner hears what it says, then that it died.
+
+    Attributes:
+        name: For people: `worker 1 (pid 4711)`.
+        facts: What it found out about the processor; None until it has imported it.
+        doomed: Why we kill it, once we do; None: if it dies, it died by itself.
+    """
+
+    def __init__(self, owner: Owner, options: WorkerOptions, arena: Arena, loop: asyncio.AbstractEventLoop) -> None:
+        self.journal = Journal()
+        self.facts: Facts | None = None
+        self.doomed: str | None = None
+        self.dead = asyncio.Event()
+        self.tail = Tail()
+        self.overran: dict[Any, set[At]] | None = None  # by seat: what the watchdog ends it for
+        self.tickets_given = 0  # of the host's half of the journal's
+        self.started_at = time.monotonic()
+        self._owner, self._loop = owner, loop
+        self._joiner = Joiner()
+        self._outbox: deque[bytes] = deque()
+        self._stack = ""
+        self._dump = platform.anonymous_file("dump", 0)
+        self._sock, theirs = platform.socket_pair()
+        self._sock.setblocking(False)
+        try:
+            self._popen = self._spawn(options, arena, theirs.fileno())
+        finally:
+            theirs.close()
+        self.label = "spare"
+        self._readers = [
+            OutputReader(loop, pipe, lambda line, name=name: self._line(name, line))  # type: ignore[misc]
+            for name, pipe in (("stdout", self._popen.stdout), ("stderr", self._popen.stderr))
+            if pipe is not None
+        ]
+        loop.add_reader(self._sock.fileno(), self._readable)
+        platform.when_dead(self._popen, loop, self._died)
+
+    def _spawn(self, options: WorkerOptions, arena: Arena, sock: int) -> subprocess.Popen[bytes]:
+        birth = Birth(
+            parent=os.getpid(),
+            sock=sock,
+            arena=arena.fd,
+            journal=self.journal.fd,
+            dump=self._dump,
+            target=options.target,
+            ordering=options.ordering,
+            concurrency=options.concurrency,
+            deadline_s=options.deadline_s,
+        )
+        popen = subprocess.Popen(
+            [sys.executable, "-P", "-c", _BOOT, _ROOT, msgspec.json.encode(birth).decode()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=(sock, arena.fd, self.journal.fd, self._dump),
+            start_new_session=True,
+            bufsize=0,
+        )
+        for pipe in (popen.stdout, popen.stderr):
+            assert pipe is not None
+            platform.widen_pipe(pipe.fileno(), _PIPE_BYTES)
+        return popen
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def name(self) -> str:
+        return f"{self.label} (pid {self.pid})"
+
+    # -- talking -------------------------------------------------------------------------
+
+    def send(self, message: Message) -> None:
+        if self.dead.is_set():
+            return
+        waits = bool(self._outbox)
+        self._outbox.extend(datagrams(message))
+        if not waits:
+            self._flush()
+            if self._outbox:
+                self._loop.add_writer(self._sock.fileno(), self._writable)
+
+    def _writable(self) -> None:
+        self._flush()
+        if not self._outbox:
+            self._loop.remove_writer(self._sock.fileno())
+
+    def _flush(self) -> None:
+        while self._outbox:
+            try:
+                self._sock.send(self._outbox[0])
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                self._outbox.clear()  # it is dead or dying, and we will hear of it
+                return
+            self._outbox.popleft()
+
+    def _readable(self) -> None:
+        for _ in range(_MESSAGES_A_TURN):
+            if not self._read():
+                return
+
+    def _read(self) -> bool:
+        """One datagram. False: there is none now, or never again."""
+        try:
+            datagram = self._sock.recv(_DATAGRAM_MAX)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            datagram = b""
+        if not datagram:
+            self._loop.remove_reader(self._sock.fileno())
+            return False
+        if (whole := self._joiner.whole(datagram)) is not None:
+            try:
+                message = unpack_for_host(whole)
+            except msgspec.MsgspecError:
+                self.kill("spoke gibberish")
+                return False
+            if isinstance(message, Facts):
+                self.facts = message
+            self._owner.heard(self, message)
+        return True
+
+    def _line(self, stream_name: str, line: str) -> None:
+        self.tail.add(line)
+        self._owner.printed(self, stream_name, line)
+
+    def read_output(self) -> None:
+        """Everything printed so far, now rather than when the loop comes to it."""
+        for reader in self._readers:
+            reader.read_all()
+
+    # -- dying ---------------------------------------------------------------------------
+
+    def kill(self, why: str) -> None:
+        """End the process and its group. What it marked until then stays readable until `died`."""
+        if self.doomed is None:
+            self.doomed = why
+        self._kill_group()
+
+    def kill_with_stack(self, why: str) -> None:
+        """Have it write its stack and die of that, which works while the interpreter is held; else kill it."""
+        if self.doomed is not None or self.dead.is_set():
+            return
+        self.doomed = why
+        os.kill(self.pid, platform.DUMP_SIGNAL)
+        self._loop.call_later(_DUMP_WAIT_S, self._kill_group)
+
+    def _kill_group(self) -> None:
+        # Not once it is reaped: its number may be another's by then.
+        if not self.dead.is_set():
+            try:
+                os.killpg(self.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass
+
+    def _died(self) -> None:
+        """First what it said, then that it is dead: its last reports still lie in the socket."""
+        self._kill_group()  # what it started goes with it
+        while self._read():
+            pass
+        self._loop.remove_reader(self._sock.fileno())
+        self._loop.remove_writer(self._sock.fileno())
+        self._popen.wait()
+        for reader in self._readers:
+            reader.close()
+        self._stack = self._read_stack()
+        self.dead.set()
+        self._sock.close()
+        os.close(self._dump)
+        self._owner.died(self)
+        self.journal.close()
+
+    def _read_stack(self) -> str:
+        size = min(os.fstat(self._dump).st_size, _DUMP_BYTES)
+        return os.pread(self._dump, size, 0).decode("utf-8", "replace")
+
+    @property
+    def stack(self) -> str | None:
+        """Where it was, as faulthandler wrote it."""
+        return cut(self._stack, TRACEBACK_BYTES_MAX) if self._stack else None
+
+    @property
+    def signal_name(self) -> str | None:
+        code = self._popen.returncode
+        if code is None or code >= 0 or -code == platform.DUMP_SIGNAL:
+            return None
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
+
+    @property
+    def exit_code(self) -> int | None:
+        code = self._popen.returncode
+        return code if code is not None and code >= 0 else None

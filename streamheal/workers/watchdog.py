@@ -1,0 +1,56 @@
+"""Who has run for too long. The host alone keeps time: workers write none, and cannot stop this.
+
+Every 50 ms the marks are compared with what they were: a record that is seen running at one
+look after another has been running since the first of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamheal.core.messages import At
+from streamheal.workers.journal import CALLS_WORD
+from streamheal.workers.process import Process
+
+if TYPE_CHECKING:
+    from streamheal.workers.seat import ShardSeat
+
+LOOK_EVERY_S = 0.05
+
+_Run = tuple["ShardSeat", At]
+
+
+class Watchdog:
+    def __init__(self) -> None:
+        self.deadline_s = float("inf")
+        self._seen: dict[Process, dict[_Run, float]] = {}
+        self._calls: dict[Process, int] = {}
+        self.now = 0.0  # of the last look
+
+    def look(self, process: Process, seats: list[ShardSeat], now: float) -> dict[ShardSeat, set[At]]:
+        """Compare with the last look. Returns what is past its deadline, by shard."""
+        before = self._seen.get(process, {})
+        calls = process.journal.words[CALLS_WORD]
+        if self._calls.get(process) != calls:
+            # The same records in another call of a batch processor is another run.
+            self._calls[process], before = calls, {}
+        running = {(seat, at): before.get((seat, at), now) for seat in seats for at in seat.running()}
+        self._seen[process] = running
+        late: dict[ShardSeat, set[At]] = {}
+        for (seat, at), since in running.items():
+            if now - since > self.deadline_s:
+                late.setdefault(seat, set()).add(at)
+        return late
+
+    def since(self, process: Process, seat: ShardSeat, at: At) -> float:
+        """When it was first seen running; where it never was, the last look."""
+        return self._seen.get(process, {}).get((seat, at), self.now)
+
+    def forget(self, process: Process, seat: ShardSeat, at: At) -> None:
+        """It failed: running again would be another run."""
+        if process in self._seen:
+            self._seen[process].pop((seat, at), None)
+
+    def buried(self, process: Process) -> None:
+        self._seen.pop(process, None)
+        self._calls.pop(process, None)
