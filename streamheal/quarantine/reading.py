@@ -72,13 +72,13 @@ def matches(header: Header | Envelope, selection: Selection) -> bool:
 
 
 def _before(one: str, other: str) -> bool:
-    # Without the zone, because "12:00:00Z" and "12:00:00.500Z" do not sort as the times do:
-    # "Z" comes after ".".
-    return _plain(one) < _plain(other)
+    return _sortable(one) < _sortable(other)
 
 
-def _plain(when: str) -> str:
-    return when.removesuffix("Z").removesuffix("+00:00")
+def _sortable(when: str) -> str:
+    """Times as texts that sort as they do: "12:00:00Z" by itself sorts behind "12:00:00.500Z"."""
+    seconds, _, fraction = when.removesuffix("Z").removesuffix("+00:00").partition(".")
+    return f"{seconds}.{fraction:0<6}"
 
 
 def selected(

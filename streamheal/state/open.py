@@ -24,8 +24,7 @@ def open_state(url: str, *, application: str = "", aws: AwsOptions = _AS_BOTO3) 
     scheme, _, name = url.partition(":")
     match scheme:
         case "sqlite" if name or application:
-            # sqlite:///path, as SQLAlchemy writes it, means the same file.
-            return SqliteState(Path(_after_slashes(name) or f".streamheal/{application}.db").expanduser())
+            return SqliteState(Path(name or f".streamheal/{application}.db").expanduser())
         case "dynamodb" if name or application:
             # Imported where it is used: boto3 takes a third of a second, and most commands need none.
             from streamheal.state.dynamodb import DynamoState
@@ -33,7 +32,3 @@ def open_state(url: str, *, application: str = "", aws: AwsOptions = _AS_BOTO3) 
             return DynamoState(name.strip("/") or f"{application}-streamheal", aws)
         case _:
             raise UsageError(f"--state is {url!r}: expected sqlite:PATH or dynamodb:TABLE")
-
-
-def _after_slashes(name: str) -> str:
-    return name[3:] if name.startswith("///") else name.removeprefix("//")

@@ -8,6 +8,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from streamheal.errors import AlreadyRunning, StateError, StateUnavailable, Usag
 from streamheal.state.base import Conflict, Row
 
 _BUSY_S = 5.0
+_LOCK_S = 0.5
 _PAGE_ROWS = 500
 _LAST_CHARACTER = "\U0010ffff"
 
@@ -136,7 +138,7 @@ class SqliteState:
         except OSError as error:
             raise UsageError(f"cannot lock {path}: {error.strerror}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock_soon(descriptor)
         except OSError as error:
             holder = os.pread(descriptor, 1000, 0).decode("utf-8", "replace") or "another process"
             os.close(descriptor)
@@ -216,6 +218,22 @@ class SqliteState:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+
+
+def _flock_soon(descriptor: int) -> None:
+    """Lock, or raise once it is clear that somebody means to keep the lock.
+
+    A host that was killed a moment ago may not be quite gone; and a child that it started last
+    has the lock's descriptor until its exec is over.
+    """
+    give_up_at = time.monotonic() + _LOCK_S
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up_at:
+                raise
+        time.sleep(0.02)
 
 
 def _primary_code(error: sqlite3.Error) -> int:
