@@ -11,7 +11,6 @@ import difflib
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -86,7 +85,7 @@ def load(
         _refuse_what_is_not_there_yet(settings, origins)
     if command == "run":
         _require(settings)
-    return Loaded(*_with_names(settings, origins), _unknown_variables(environ))
+    return Loaded(_with_names(settings, origins, command), origins, _unknown_variables(environ))
 
 
 def _find(setting: Setting, flag: str, sources: _Sources) -> tuple[Any, Origin]:
@@ -178,10 +177,10 @@ def _require(settings: Settings) -> None:
         raise UsageError("no stream: give --stream NAME (or STREAMHEAL_STREAM, or stream in streamheal.toml)")
 
 
-def _with_names(settings: Settings, origins: dict[str, Origin]) -> tuple[Settings, dict[str, Origin]]:
+def _with_names(settings: Settings, origins: dict[str, Origin], command: str) -> Settings:
     """The application's name and its state, made from the target where nothing else says them."""
-    if not settings.application and settings.target:
-        settings = replace(settings, application=kebab(settings.target))
-    if settings.application:
-        settings = for_application(settings, settings.application)
-    return settings, origins
+    name = settings.application
+    # A replay's --target is who is to handle the records, not whose they are.
+    if not name and settings.target and not (command == "replay" and origins["target"].kind == "flag"):
+        name = kebab(settings.target)
+    return for_application(settings, name) if name else settings

@@ -124,6 +124,13 @@ def test_commands_that_only_look_need_no_target(folder: Path) -> None:
     assert for_application(settings, "orders").state == "sqlite:.streamheal/orders.db"
 
 
+def test_a_replays_target_does_not_say_whose_records_are_meant(folder: Path) -> None:
+    """`--target` there is who is to handle them; a file names the project's own processor."""
+    assert loaded(folder, command="replay", target="shop.fixed:Better").settings.application == ""
+    environ = {"STREAMHEAL_TARGET": "shop.orders:Orders"}
+    assert loaded(folder, environ, command="replay", target=None).settings.application == "orders"
+
+
 def test_a_time_without_a_zone_is_in_utc(folder: Path) -> None:
     noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
     assert loaded(folder, start="2026-03-01T12:00:00").settings.start == noon
