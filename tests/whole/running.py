@@ -25,15 +25,16 @@ class Site:
         (folder / "shop.py").write_text((HERE / "shop.py").read_text())
         self.env = {**os.environ, **env, "SHOP_EFFECTS": str(folder / "effects"), "NO_COLOR": "1", "COLUMNS": "120"}
 
-    def start(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "streamheal", *arguments],
-            cwd=self.folder,
-            env={**self.env, **env},
-            stdout=subprocess.PIPE,
-            stderr=(self.folder / "log").open("a"),
-            text=True,
-        )
+    def start(self, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
+        with (self.folder / "log").open("a") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "streamheal", *arguments],
+                cwd=self.folder,
+                env={**self.env, **env},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
 
     def call(self, *arguments: str, timeout_s: float = 90, **env: str) -> subprocess.CompletedProcess[str]:
         """Run to the end. What it said is in `stdout` and `stderr`."""

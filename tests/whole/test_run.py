@@ -102,7 +102,7 @@ def test_a_host_killed_at_random_moments_loses_nothing_and_blames_nobody(site_of
         enough = before + dice.randrange(1, 120)
         wait_until(lambda host=host, enough=enough: sum(site.effects().values()) >= enough or host.poll() is not None)
         host.kill()
-        host.communicate()
+        host.wait()
         wait_until(lambda: not processes_in(site.folder))
 
     done = site.heal()
@@ -119,7 +119,7 @@ def test_sigterm_finishes_what_is_open_and_checkpoints_it(site_of: Any, kinesis:
     host = site.start(*site.run_arguments(), SHOP_WORK_S="0.005")
     wait_until(lambda: sum(site.effects().values()) >= 50)
     host.send_signal(signal.SIGTERM)
-    host.communicate(timeout=40)
+    host.wait(40)
     assert host.returncode == 0
     assert not processes_in(site.folder)
 
@@ -138,7 +138,7 @@ def test_a_second_signal_ends_it_at_once(site_of: Any, kinesis: Any) -> None:
     host.send_signal(signal.SIGINT)
     wait_until(lambda: "stop_requested" in (site.folder / "log").read_text())
     host.send_signal(signal.SIGINT)
-    host.communicate(timeout=5)
+    host.wait(5)
     assert host.returncode == 128 + signal.SIGINT
     wait_until(lambda: not processes_in(site.folder))
 
@@ -174,7 +174,7 @@ def test_a_second_run_of_the_application_is_refused_with_the_first_ones_pid(site
     second = site.call(*site.run_arguments())
 
     first.send_signal(signal.SIGTERM)
-    first.communicate(timeout=30)
+    first.wait(30)
     assert second.returncode == 2
     assert f"pid {first.pid}" in second.stderr
     assert first.returncode == 0
