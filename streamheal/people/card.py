@@ -212,7 +212,7 @@ def _next_commands(envelope: Envelope, group_size: int, options: str) -> list[tu
     if envelope.status != "open":
         return []
     id = envelope.id
-    commands = [(command("replay", id, options), "try it again, once the code is mended")]
+    commands = [(command("replay", id, options), "try it again, once mended")]
     if group_size > 1:
         them = f"try all {count(group_size, 'record')} that failed like it"
         commands.append((command("replay --fingerprint", envelope.fingerprint, options), them))

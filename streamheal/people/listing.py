@@ -67,7 +67,7 @@ def print_list(envelopes: Iterable[Envelope], console: Console, *, options: str 
     console.print()
     console.print(causes(groups, console.width))
     console.print()
-    print_commands(_next_commands(groups, options), console)
+    print_commands(next_commands(groups, options), console)
 
 
 def _headline(groups: Sequence[Group]) -> Text:
@@ -105,7 +105,7 @@ def _reason(envelope: Envelope) -> Text:
     return text
 
 
-def _next_commands(groups: Sequence[Group], options: str) -> list[tuple[str, str]]:
+def next_commands(groups: Sequence[Group], options: str) -> list[tuple[str, str]]:
     """For the worst cause that is open; for others only what follows the command differs."""
     length = prefix_length(group.first.id for group in groups)
     worst = next((group for group in groups if group.first.status == "open"), None)
@@ -114,7 +114,7 @@ def _next_commands(groups: Sequence[Group], options: str) -> list[tuple[str, str
     if worst is not None:
         them = count(worst.records, "record") if worst.records > 1 else "it"
         again = command("replay --fingerprint", shown.fingerprint, options)
-        commands.append((again, f"try {them} again, once the code is mended"))
+        commands.append((again, f"try {them} again, once mended"))
         if len(groups) > 1:
             commands.append((command("replay --all", options=options), "try everything again"))
     return commands

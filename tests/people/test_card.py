@@ -54,7 +54,7 @@ Attempts
   3  12:04:03.300    0.8 ms   the same, in a process of its own
 Code     shop.orders:Orders  release 3f9c2d1  Python 3.12.1  boto3 1.44.5  on ip-10-0-0-7
 
-Next  streamheal replay {id}                       try it again, once the code is mended
+Next  streamheal replay {id}                       try it again, once mended
       streamheal replay --fingerprint 0a1b2c3d4e5f             try all 9 records that failed like it
       streamheal quarantine discard {id} --why …   give it up
       streamheal quarantine show {id} --json       all of it, bytes and tracebacks
