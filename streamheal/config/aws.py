@@ -23,9 +23,16 @@ from streamheal.errors import Unavailable, UsageError
 
 
 class Settings(Protocol):
-    region: str | None
-    profile: str | None
-    endpoint_url: str | None
+    """The part of the settings that is read here."""
+
+    @property
+    def region(self) -> str | None: ...
+
+    @property
+    def profile(self) -> str | None: ...
+
+    @property
+    def endpoint_url(self) -> str | None: ...
 
 
 class AwsOptions(NamedTuple):

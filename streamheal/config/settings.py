@@ -91,7 +91,7 @@ class Settings:
         ),
     ] = ""
     start: Annotated[
-        str | datetime,
+        Literal["TRIM_HORIZON", "LATEST"] | datetime,
         Option(
             READING,
             Start(),
