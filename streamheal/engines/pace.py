@@ -9,13 +9,20 @@ from typing import NamedTuple
 
 
 class Pace(NamedTuple):
-    """The limits of one shard (Kinesis quotas: 5 GetRecords and 2 MB a second) and the rest between calls
-    where nothing comes. `inf` lifts a limit."""
+    """How one shard is read.
+
+    Attributes:
+        calls_per_s, bytes_per_s: Kinesis' quotas of a shard; `inf` lifts them.
+        quiet_s_min, quiet_s_max: Between calls where nothing comes, growing.
+        fault_s_min, fault_s_max: After a fault, growing.
+    """
 
     calls_per_s: float = 5.0
     bytes_per_s: float = 2.0 * 1024 * 1024
     quiet_s_min: float = 0.25
     quiet_s_max: float = 1.0
+    fault_s_min: float = 0.2
+    fault_s_max: float = 10.0
 
 
 class Turn:

@@ -190,7 +190,7 @@ class PollEngine:
         at = "TRIM_HORIZON"
         if begin.at != "TRIM_HORIZON":
             at = (begin.at if isinstance(begin.at, datetime) else self._begun_at).isoformat()
-        backoff = Backoff()
+        backoff = Backoff(self._pace.fault_s_min, self._pace.fault_s_max)
         while True:
             try:
                 await asyncio.to_thread(self._checkpoints.begin, begin.shard_id, at)
@@ -230,7 +230,7 @@ class PollEngine:
     async def _list(self) -> None:
         assert self._calls is not None
         assert self._lineage is not None
-        backoff = Backoff()
+        backoff = Backoff(self._pace.fault_s_min, self._pace.fault_s_max)
         while True:
             try:
                 shards, _ = await self._threads.call(self._calls.shards)

@@ -82,6 +82,7 @@ class ShardReader:
         self.shard_id = begin.shard_id
         self.answered = asyncio.Event()
         self._sink, self._calls, self._threads, self._log = sink, calls, threads, log
+        self._pace = pace
         self._turn = Turn(pace)
         self._place = place(begin)
         self._begun_at = begun_at
@@ -98,14 +99,15 @@ class ShardReader:
         Raises:
             Gone: There is no such shard any more.
         """
+        await self.answered.wait()
         while True:
             fetched = await self._fetch()
-            await self._until_answered(fetched)
-            if fetched.last is not None and not await self._bring(fetched):
-                continue
+            if fetched.last is not None:
+                await self._until_answered(fetched)
+                if not await self._bring(fetched):
+                    continue
             self._sink.lag_measured(self.shard_id, fetched.behind_s, fetched.behind_s == 0)
             if fetched.next_iterator is None:
-                # Told apart from the batch before: the core answers each.
                 await self.answered.wait()
                 return fetched
 
@@ -148,8 +150,7 @@ class ShardReader:
                 async with asyncio.timeout(_LAG_EVERY_S):
                     await self.answered.wait()
             except TimeoutError:
-                if fetched.last is not None:
-                    self._sink.lag_measured(self.shard_id, fetched.behind_s + loop.time() - since, False)
+                self._sink.lag_measured(self.shard_id, fetched.behind_s + loop.time() - since, False)
 
     async def _fetch(self) -> Fetched:
         """The next answer of GetRecords, however long that takes."""
@@ -163,7 +164,7 @@ class ShardReader:
 
     async def _insist(self) -> Fetched:
         """Ask until there is an answer. Whatever was right at the start may come right again."""
-        backoff = Backoff()
+        backoff = Backoff(self._pace.fault_s_min, self._pace.fault_s_max)
         while True:
             try:
                 fetched = await self._ask()

@@ -23,7 +23,7 @@ class Checkpoint(Protocol):
     Attributes:
         position: Everything up to it is settled; None before the first checkpoint.
         ended: The shard is complete.
-        begun: What `Checkpoints.begin` was last told, or None.
+        began: What `Checkpoints.begin` was last told, or None.
     """
 
     @property
@@ -31,7 +31,7 @@ class Checkpoint(Protocol):
     @property
     def ended(self) -> bool: ...
     @property
-    def begun(self) -> str | None: ...
+    def began(self) -> str | None: ...
 
 
 class Checkpoints(Protocol):
@@ -112,8 +112,8 @@ class Lineage:
         if checkpoint is None:
             return Begin(shard.shard_id, None, self._first_start(shard), remembered=False)
         at: StartAt = "TRIM_HORIZON"
-        if checkpoint.begun and checkpoint.begun != "TRIM_HORIZON":
-            at = datetime.fromisoformat(checkpoint.begun)
+        if checkpoint.began and checkpoint.began != "TRIM_HORIZON":
+            at = datetime.fromisoformat(checkpoint.began)
         return Begin(shard.shard_id, checkpoint.position, at, remembered=True)
 
     def _first_start(self, shard: Listed) -> StartAt:

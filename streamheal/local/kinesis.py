@@ -182,7 +182,7 @@ def put_records(region: str, request: requests.PutRecords) -> dict[str, Any]:
 
 def _put(stream: Stream, entries: list[requests.Entry]) -> list[dict[str, Any]]:
     hash_keys = [_checked(stream, entry, nth) for nth, entry in enumerate(entries, 1)]
-    if sum(len(entry.data) + len(entry.partition_key.encode()) for entry in entries) > _PUT_BYTES_MAX:
+    if sum(len(entry.data) for entry in entries) > _PUT_BYTES_MAX:
         raise invalid_argument("Records size exceeds 10 MB limit")
     now = time.time()
     answers = []

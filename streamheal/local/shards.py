@@ -71,8 +71,8 @@ class Shard:
         return self._numbers[-1] if self._numbers else self.starts_at - 1
 
     def put(self, number: int, key: str, data: bytes, now: float) -> None:
-        # Kinesis gives arrival times in milliseconds.
-        kept = Kept(round(now, 3), data, key, str(number))
+        now = round(now, 3)  # Kinesis counts arrival times in milliseconds.
+        kept = Kept(now, data, key, str(number))
         self._numbers.append(number)
         self._arrivals.append(now)
         self._sizes.append(len(data) + len(key))

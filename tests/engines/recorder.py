@@ -95,7 +95,8 @@ class RecorderSink:
             async with asyncio.timeout(_PATIENCE_S), self._changed:
                 await self._changed.wait_for(holds)
         except TimeoutError:
-            raise AssertionError(f"it did not come to hold; told: {self.told[-20:]}, lags: {self.lags}") from None
+            last = {shard_id: lags[-2:] for shard_id, lags in self.lags.items()}
+            raise AssertionError(f"it did not come to hold; told: {self.told[-20:]}, lags: {last}") from None
 
     def data(self, *shard_ids: str) -> list[bytes]:
         """The payloads of these shards (or of all), in the order in which they came."""
@@ -124,7 +125,7 @@ class RecorderSink:
 class Remembered(NamedTuple):
     position: Position | None = None
     ended: bool = False
-    begun: str | None = None
+    began: str | None = None
 
 
 class MemoryCheckpoints:
@@ -137,7 +138,7 @@ class MemoryCheckpoints:
         return dict(self.rows)
 
     def begin(self, shard_id: str, at: str) -> None:
-        self.rows[shard_id] = self.rows.get(shard_id, Remembered())._replace(begun=at)
+        self.rows[shard_id] = self.rows.get(shard_id, Remembered())._replace(began=at)
 
     def write(self, shard_id: str, position: Position) -> None:
         self.rows[shard_id] = self.rows.get(shard_id, Remembered())._replace(position=position)

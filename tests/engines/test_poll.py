@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,11 +16,12 @@ from streamheal.config.aws import AwsOptions
 from streamheal.engines.poll import Pace, PollEngine
 from streamheal.errors import StreamhealError, UsageError
 from streamheal.records import Dialect, Position
+from tests.engines.proxy import DROPPED, FaultProxy
 from tests.engines.recorder import MemoryCheckpoints, RecorderLog, RecorderSink
 
 pytestmark = pytest.mark.anyio
 
-QUICK = Pace(calls_per_s=100, bytes_per_s=float("inf"), quiet_s_min=0.02, quiet_s_max=0.05)
+QUICK = Pace(100, float("inf"), quiet_s_min=0.02, quiet_s_max=0.05, fault_s_min=0.01, fault_s_max=0.05)
 FIRST = "shardId-000000000000"
 
 
@@ -81,3 +84,270 @@ async def test_every_shard_is_read_to_its_tip(aws: Any, stream: Callable[..., st
         await sink.until(lambda: len(sink.data()) == 400)
     assert sink.slots_out == 0
     assert found.engine.retention_s == 24 * 3600
+
+
+async def test_no_batch_comes_before_it_is_asked_for_and_one_is_fetched_ahead(
+    aws: Any, stream: Callable[..., str]
+) -> None:
+    name = stream()
+    with FaultProxy(aws.url) as proxy:
+        async with reading(name, aws=AwsOptions(endpoint_url=proxy.url), done_by_itself=False) as found:
+            sink, engine = found.sink, found.engine
+            await sink.until(lambda: sink.told == [("started", FIRST)])
+            put(aws, name, b"1")
+            assert not proxy.asked("GetRecords")[1:], "but for the try at opening"
+            engine.answer(FIRST)
+            await sink.until(lambda: sink.data() == [b"1"])
+            await sink.until(lambda: len(sink.lags[FIRST]) > 2)
+            put(aws, name, b"2")
+            await sink.until(lambda: bool(sink.lags[FIRST]) and not sink.lags[FIRST][-1].at_tip)
+            asked = len(proxy.asked("GetRecords"))
+            assert sink.data() == [b"1"], "the second is fetched, but not asked for yet"
+            engine.answer(FIRST)
+            await sink.until(lambda: sink.data() == [b"1", b"2"])
+            assert len(proxy.asked("GetRecords")) <= asked + 1
+
+
+async def test_children_begin_when_both_parents_are_complete(aws: Any, stream: Callable[..., str]) -> None:
+    """Two shards are merged and the result is split while they are read."""
+    name, kinesis = stream(2), aws.client("kinesis")
+    async with reading(name, done_by_itself=False) as found:
+        sink, engine = found.sink, found.engine
+        await sink.until(lambda: len(sink.events("started")) == 2)
+        put(aws, name, *numbered(0, 20))
+        kinesis.merge_shards(StreamName=name, ShardToMerge=shard(0), AdjacentShardToMerge=shard(1))
+        put(aws, name, *numbered(20, 40))
+        kinesis.split_shard(StreamName=name, ShardToSplit=shard(2), NewStartingHashKey=str(2**127))
+        put(aws, name, *numbered(40, 60))
+        for parent in (shard(0), shard(1)):
+            engine.answer(parent)
+        await sink.until(lambda: len(sink.events("batch")) == 2)
+        for parent in (shard(0), shard(1)):
+            engine.answer(parent)
+        await sink.until(lambda: len(sink.events("ended")) == 2)
+        await sink.complete(shard(0))
+        assert sink.events("started") == [shard(0), shard(1)], "the other parent is not complete yet"
+        await sink.complete(shard(1))
+        assert sink.events("started") == [shard(0), shard(1), shard(2)], "started before completing returns"
+
+        sink.done_by_itself = True
+        engine.answer(shard(2))
+        await sink.until(lambda: len(sink.data()) == 60)
+        assert sink.events("started")[3:] == [shard(3), shard(4)]
+        assert sorted(sink.data(shard(0), shard(1)), key=int) == numbered(0, 20)
+        assert sink.data(shard(2)) == numbered(20, 40)
+        assert sorted(sink.data(shard(3), shard(4)), key=int) == numbered(40, 60)
+
+
+async def test_a_restart_goes_on_at_the_checkpoint_and_says_what_is_settled(
+    aws: Any, stream: Callable[..., str]
+) -> None:
+    """The record at the checkpoint comes again, because it may be an aggregate: `after` tells what of it is settled."""
+    name, checkpoints = stream(), MemoryCheckpoints()
+    sequence_numbers = [int(put(aws, name, payload)[0]) for payload in numbered(0, 10)]
+    async with reading(name, checkpoints) as found:
+        await found.sink.until(lambda: len(found.sink.data()) == 10)
+        assert found.sink.started_after == {FIRST: None}
+        await found.engine.checkpoint(FIRST, Position(sequence_numbers[6], 3))
+    async with reading(name, checkpoints) as found:
+        sink = found.sink
+        await sink.until(lambda: len(sink.data()) == 4)
+        assert sink.started_after == {FIRST: Position(sequence_numbers[6], 3)}
+        assert sink.data() == numbered(6, 10)
+        put(aws, name, b"10")
+        await sink.until(lambda: len(sink.data()) == 5)
+        assert [batch.after for batch in sink.batches[FIRST]] == [Position(sequence_numbers[6], 3), None]
+        assert not found.log.named("records_trimmed")
+
+
+async def test_what_is_complete_is_not_read_again(aws: Any, stream: Callable[..., str]) -> None:
+    name, checkpoints = stream(), MemoryCheckpoints()
+    put(aws, name, *numbered(0, 5))
+    aws.client("kinesis").split_shard(StreamName=name, ShardToSplit=FIRST, NewStartingHashKey=str(2**127))
+    put(aws, name, *numbered(5, 10))
+    async with reading(name, checkpoints) as found:
+        await found.sink.until(lambda: len(found.sink.data()) == 10)
+    async with reading(name, checkpoints) as found:
+        await found.sink.until(lambda: len(found.sink.data()) == 5)
+        assert found.sink.events("started") == [shard(1), shard(2)]
+
+
+async def test_latest_skips_what_was_there_and_nothing_after_opening(aws: Any, stream: Callable[..., str]) -> None:
+    name = stream()
+    aws.client("kinesis").split_shard(StreamName=name, ShardToSplit=FIRST, NewStartingHashKey=str(2**127))
+    put(aws, name, *numbered(0, 10))
+    log = RecorderLog()
+    engine = PollEngine(name, checkpoints=MemoryCheckpoints(), start_at="LATEST", pace=QUICK, log=log)
+    await engine.open()
+    put(aws, name, *numbered(10, 20))
+    sink = RecorderSink(engine)
+    running = asyncio.create_task(engine.run(sink))
+    await sink.until(lambda: len(sink.data()) == 10)
+    assert sorted(sink.data(), key=int) == numbered(10, 20)
+    assert sink.events("started") == [shard(1), shard(2)], "a closed shard has nothing to give"
+    aws.client("kinesis").split_shard(StreamName=name, ShardToSplit=shard(1), NewStartingHashKey=str(2**126))
+    put(aws, name, *numbered(20, 30))
+    await sink.until(lambda: len(sink.data()) == 20)
+    assert sorted(sink.data(), key=int) == numbered(10, 30), "what follows a shard that was read is read wholly"
+    running.cancel()
+    await engine.close()
+
+
+async def test_a_restart_before_the_first_checkpoint_begins_where_latest_was(
+    aws: Any, stream: Callable[..., str]
+) -> None:
+    name, checkpoints = stream(), MemoryCheckpoints()
+    async with reading(name, checkpoints, start_at="LATEST") as found:
+        await found.sink.until(lambda: found.sink.at_tip(FIRST))
+    put(aws, name, b"while nobody read")
+    async with reading(name, checkpoints, start_at="LATEST") as found:
+        await found.sink.until(lambda: found.sink.data() == [b"while nobody read"])
+
+
+async def test_a_time_starts_with_the_first_record_since(aws: Any, stream: Callable[..., str]) -> None:
+    name, kinesis = stream(), aws.client("kinesis")
+    start = kinesis.get_shard_iterator(StreamName=name, ShardId=FIRST, ShardIteratorType="TRIM_HORIZON")
+    records: list[dict[str, Any]] = []
+    while len({record["ApproximateArrivalTimestamp"] for record in records}) < 3:
+        put(aws, name, b"%d" % len(records))
+        records = kinesis.get_records(ShardIterator=start["ShardIterator"])["Records"]
+    since = sorted(record["ApproximateArrivalTimestamp"] for record in records)[1]
+    expected = [record["Data"] for record in records if record["ApproximateArrivalTimestamp"] >= since]
+    async with reading(name, start_at=since) as found:
+        await found.sink.until(lambda: found.sink.data() == expected)
+
+
+async def test_expired_iterators_throttling_and_lost_connections_are_waited_out(
+    aws: Any, stream: Callable[..., str]
+) -> None:
+    name = stream()
+    put(aws, name, *numbered(0, 5))
+    with FaultProxy(aws.url) as proxy:
+        async with reading(name, aws=AwsOptions(endpoint_url=proxy.url)) as found:
+            sink = found.sink
+            await sink.until(lambda: len(sink.data()) == 5)
+            # botocore tries each but the first once more by itself.
+            proxy.refuse("GetRecords", "ExpiredIteratorException", "ExpiredIteratorException")
+            proxy.refuse("GetShardIterator", *["ProvisionedThroughputExceededException"] * 2)
+            proxy.refuse("GetRecords", *["ProvisionedThroughputExceededException"] * 2)
+            proxy.refuse("GetRecords", *["KMSThrottlingException"] * 2, DROPPED, DROPPED)
+            proxy.refuse("GetRecords", "InternalFailure", "InternalFailure", status=500)
+            proxy.refuse("GetRecords", "AccessDeniedException")
+            put(aws, name, *numbered(5, 10))
+            await sink.until(lambda: len(sink.data()) == 10)
+            await sink.until(lambda: bool(found.log.named("read_recovered")))
+    assert sink.data() == numbered(0, 10), "each once, in order"
+    assert {fields["because"] for fields in found.log.named("iterator_renewed")} == {"ExpiredIteratorException"}
+    assert {fields["because"] for fields in found.log.named("read_throttled")} == {
+        "ProvisionedThroughputExceededException",
+        "KMSThrottlingException",
+    }
+    failed = " ".join(fields["error"] for fields in found.log.named("read_failed"))
+    assert "InternalFailure" in failed
+    assert "AWS does not allow it" in failed
+    assert all(fields["shard_id"] == FIRST for _, fields in found.log.events)
+
+
+async def test_a_checkpoint_that_the_stream_no_longer_knows_begins_at_its_horizon(
+    aws: Any, stream: Callable[..., str]
+) -> None:
+    name, checkpoints = stream(), MemoryCheckpoints()
+    checkpoints.write(FIRST, Position(12345))
+    put(aws, name, *numbered(0, 3))
+    async with reading(name, checkpoints) as found:
+        await found.sink.until(lambda: found.sink.data() == numbered(0, 3))
+        assert found.log.named("records_trimmed")[0]["before"] == "12345"
+        assert found.sink.batches[FIRST][0].after is None
+
+
+async def test_records_of_10_mib_arrive_whole(aws: Any, stream: Callable[..., str]) -> None:
+    name = stream(MaxRecordSizeInKiB=10_240)
+    large = bytes(range(256)) * 4 * 1024 * 10
+    put(aws, name, b"before")
+    put(aws, name, large)
+    put(aws, name, b"after")
+    async with reading(name) as found:
+        await found.sink.until(lambda: len(found.sink.data()) == 3)
+        assert found.sink.data() == [b"before", large, b"after"]
+
+
+async def test_a_batch_larger_than_a_slot_is_asked_for_in_parts(aws: Any, stream: Callable[..., str]) -> None:
+    name = stream()
+    payloads = [bytes([nth]) * 1000 for nth in range(100)]
+    put(aws, name, *payloads)
+    async with reading(name, slot_bytes=20_000) as found:
+        await found.sink.until(lambda: len(found.sink.data()) == 100)
+        assert found.sink.data() == payloads
+        assert found.sink.slots_out == 0
+
+
+async def test_a_quiet_shard_is_asked_about_once_a_second(aws: Any, stream: Callable[..., str]) -> None:
+    """Real pace: the calls' own times are looked at, so that a slow machine cannot fail it."""
+    name = stream()
+    with FaultProxy(aws.url) as proxy:
+        async with reading(name, pace=Pace(), aws=AwsOptions(endpoint_url=proxy.url)):
+            await asyncio.to_thread(proxy.until_asked, "GetRecords", 5)
+        at = [call.at for call in proxy.asked("GetRecords")[1:]]
+    gaps = [later - earlier for earlier, later in pairwise(at)]
+    assert all(gap > least for gap, least in zip(gaps, (0.2, 0.45, 0.9), strict=False)), gaps
+
+
+async def test_being_stopped_does_not_wait_for_an_answer(aws: Any, stream: Callable[..., str]) -> None:
+    name = stream()
+    with socket.create_server(("127.0.0.1", 0)) as silent, FaultProxy(aws.url) as proxy:
+        async with reading(name, aws=AwsOptions(endpoint_url=proxy.url)) as found:
+            await found.sink.until(lambda: found.sink.at_tip(FIRST))
+            proxy.hand_over_to(silent.getsockname()[1])
+            await asyncio.to_thread(proxy.until_asked, "GetRecords", len(proxy.asked("GetRecords")) + 1)
+            began = time.monotonic()
+        assert time.monotonic() - began < 2
+
+
+async def test_a_stream_deleted_while_it_is_read_is_said_to_be(aws: Any, stream: Callable[..., str]) -> None:
+    name = stream(2)
+    async with reading(name) as found:
+        await found.sink.until(lambda: found.sink.at_tip(FIRST))
+        aws.client("kinesis").delete_stream(StreamName=name)
+        with pytest.raises(StreamhealError, match=f"stream {name} in us-east-1 at http.* was deleted while read"):
+            await asyncio.wait_for(found.task, 20)
+
+
+async def opening(stream: str, **options: Any) -> str:
+    """What is said when the engine cannot be opened."""
+    engine = PollEngine(stream, checkpoints=MemoryCheckpoints(), log=RecorderLog(), **options)
+    with pytest.raises(UsageError) as raised:
+        await engine.open()
+    await engine.close()
+    return str(raised.value)
+
+
+async def test_a_stream_that_is_not_there_is_named_with_the_one_meant(aws: Any, stream: Callable[..., str]) -> None:
+    name = stream()
+    said = await opening(name[:-1])
+    assert said.startswith(f"no stream {name[:-1]} in us-east-1 at {aws.url}. Did you mean {name}")
+
+
+async def test_an_endpoint_that_refuses_is_tried_for_a_while(aws: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    said = await opening("orders", aws=AwsOptions(endpoint_url=url), patience_s=0.5)
+    assert said == f"cannot read stream orders: {url} does not answer (tried for 0 s)"
+
+
+async def test_an_endpoint_that_comes_up_late_is_enough(aws: Any, stream: Callable[..., str]) -> None:
+    name = stream()
+    with FaultProxy(aws.url) as proxy:
+        proxy.refuse("DescribeStreamSummary", DROPPED, DROPPED, DROPPED)
+        async with reading(name, aws=AwsOptions(endpoint_url=proxy.url)) as found:
+            await found.sink.until(lambda: found.sink.at_tip(FIRST))
+
+
+@pytest.mark.parametrize("operation", ["DescribeStreamSummary", "ListShards", "GetShardIterator", "GetRecords"])
+async def test_a_missing_permission_is_known_before_anything_is_read(
+    aws: Any, stream: Callable[..., str], operation: str
+) -> None:
+    with FaultProxy(aws.url) as proxy:
+        proxy.refuse(operation, "AccessDeniedException")
+        name = stream()
+        said = await opening(name, aws=AwsOptions(endpoint_url=proxy.url))
+    assert said == f"cannot read stream {name}: AWS does not allow it. by the proxy (AccessDeniedException)"
