@@ -52,8 +52,13 @@ class Child:
             self._process.wait()
 
 
-def records_per_s(command: list[str], lines: list[bytes], repeats: int, records_a_line: int) -> float:
-    """How fast the child takes these lines; every record is settled and checkpointed in the end."""
+def records_per_s(
+    command: list[str], lines: list[bytes], repeats: int, records_a_line: int, *, names_checkpoint: bool
+) -> float:
+    """How fast the child takes these lines; every record is settled and checkpointed in the end.
+
+    amazon_kclpy checkpoints "the batch", and leaves it to the daemon to know its last record.
+    """
     child = Child(command)
     try:
         child.act(_INITIALIZE, "initialize")
@@ -65,7 +70,7 @@ def records_per_s(command: list[str], lines: list[bytes], repeats: int, records_
         child.act(_SHUTDOWN, "shutdownRequested")
         took_s = time.perf_counter() - began
         last = json.loads(lines[(repeats - 1) % len(lines)])["records"][-1]["sequenceNumber"]
-        assert child.checkpoint == last, (child.checkpoint, last)
+        assert child.checkpoint == (last if names_checkpoint else None), (child.checkpoint, last)
     finally:
         child.close()
     return repeats * records_a_line / took_s

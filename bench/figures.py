@@ -51,8 +51,8 @@ def _pipe(target: str, records_a_line: int, size: int, total: int) -> tuple[Call
     ours = [sys.executable, "-m", "bench.pipe_host", target]
     theirs = [sys.executable, str(HERE / "kclpy_child.py")]
     return (
-        lambda: records_per_s(ours, lines, repeats, records_a_line),
-        lambda: records_per_s(theirs, lines, max(10, repeats // 4), records_a_line),
+        lambda: records_per_s(ours, lines, repeats, records_a_line, names_checkpoint=True),
+        lambda: records_per_s(theirs, lines, max(10, repeats // 4), records_a_line, names_checkpoint=False),
     )
 
 
