@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Any, TextIO
 
 import structlog
+from structlog.typing import EventDict
 
 # Libraries that tell of every request, or of what is routine to us.
 _QUIET = ("botocore", "boto3", "urllib3", "s3transfer", "asyncio", "uvicorn", "hypercorn", "werkzeug")
@@ -19,7 +21,7 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        _clock(stream),
         structlog.processors.StackInfoRenderer(),
     ]
     rendered = _rendering(stream)
@@ -42,11 +44,28 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
 
 
+def _clock(stream: TextIO) -> Any:
+    if stream.isatty():
+        return structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False, key="time")
+    return structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")
+
+
 def _rendering(stream: TextIO) -> list[Any]:
     if stream.isatty():
         # The plain formatter: frames with their local variables would print payloads.
-        return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        pretty = structlog.dev.ConsoleRenderer(
+            colors=not os.environ.get("NO_COLOR"),
+            timestamp_key="time",
+            sort_keys=False,
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+        return [pretty]
     return [
         structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(sort_keys=False, ensure_ascii=False, default=str),
+        _what_and_when_first,
+        structlog.processors.JSONRenderer(ensure_ascii=False, default=str),
     ]
+
+
+def _what_and_when_first(_logger: Any, _method: str, fields: EventDict) -> EventDict:
+    return {name: fields.pop(name) for name in ("time", "level", "event") if name in fields} | dict(fields)

@@ -32,6 +32,7 @@ def test_away_from_a_terminal_each_line_is_an_object() -> None:
     logs.configure(stream=stream)
     structlog.get_logger("streamheal").info("shard_started", stream="orders", shard_id="shardId-000000000000")
     line = json.loads(stream.getvalue())
+    assert list(line)[:3] == ["time", "level", "event"]
     assert line.pop("time").endswith("Z")
     assert line == {
         "event": "shard_started", "level": "info", "stream": "orders", "shard_id": "shardId-000000000000",
