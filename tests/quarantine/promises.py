@@ -66,7 +66,7 @@ def _finds_by_any_unambiguous_prefix(make_store: Callable[[], Store]) -> None:
         store.get("0000")
     with pytest.raises(NotFound):
         store.get("aaaaaaaaaaaaaaaa")
-    with pytest.raises(Ambiguous, match="31 quarantined records .* and 26 more"):
+    with pytest.raises(Ambiguous, match=r"31 quarantined records .* and 26 more"):
         store.get("")
 
 

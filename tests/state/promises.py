@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -109,7 +110,7 @@ def _of_many_writers_one_wins_each_version(make_state: Callable[[], State]) -> N
 def _has_one_owner(make_state: Callable[[], State]) -> None:
     first, second = make_state(), make_state()
     first.own("shop-orders", "host-1 pid 4711")
-    with pytest.raises(AlreadyRunning, match="shop-orders is already running: host-1 pid 4711"):
+    with _beating(first), pytest.raises(AlreadyRunning, match="shop-orders is already running: host-1 pid 4711"):
         second.own("shop-orders", "host-2 pid 4712")
     second.own("shop-payments", "host-2 pid 4712")
     first.keep_owning()
@@ -124,3 +125,19 @@ def _has_one_owner(make_state: Callable[[], State]) -> None:
     fourth = make_state()
     fourth.own("shop-orders", "host-4 pid 4714")
     fourth.close()
+
+
+@contextmanager
+def _beating(state: State) -> Iterator[None]:
+    """What a run does every few seconds, done often."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(0.05):
+            state.keep_owning()
+
+    thread = threading.Thread(target=beat)
+    thread.start()
+    yield
+    over.set()
+    thread.join(20)
