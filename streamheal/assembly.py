@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -19,7 +21,7 @@ from typing import TypeVar
 import structlog
 from rich.console import Console
 
-from streamheal.config.aws import AwsOptions
+from streamheal.config.aws import AwsOptions, client
 from streamheal.config.load import Loaded
 from streamheal.config.replaying import ReplayOptions
 from streamheal.config.settings import Settings, config_hash, for_application
@@ -54,6 +56,7 @@ _OWN_EVERY_S = 5.0
 # Beyond patience: see docs/judging.md.
 _HUMAN_S = 30.0
 _REPLAY_CHECKPOINT_S = 0.5
+_DEMO_STREAM = "orders"
 
 
 def policy(settings: Settings, facts: TargetFacts, *, replaying: bool = False) -> Policy:
@@ -249,3 +252,53 @@ async def _replay(settings: Settings, group: Group, selection: Selection, option
         code = await _drive(host, runtime, f"streamheal replay   {total} records of {group.stream}")
         host.chronicle.info("replay_ended", healed=desk.healed_records, failed=desk.failed_records)
         return NEEDS_HUMAN if desk.failed_records else code
+
+
+# -- streamheal demo -------------------------------------------------------------------------
+
+
+def demo() -> int:
+    """A stream of orders, some of them sick, from an embedded AWS; 0 only if all of it adds up."""
+    from streamheal.demo import produce
+    from streamheal.local import LocalAws
+
+    aws = LocalAws()
+    with aws, tempfile.TemporaryDirectory() as folder:
+        os.environ.update(aws.environment())
+        kinesis = client("kinesis")
+        kinesis.create_stream(StreamName=_DEMO_STREAM, ShardCount=produce.SHARDS)
+        kinesis.get_waiter("stream_exists").wait(StreamName=_DEMO_STREAM, WaiterConfig={"Delay": 1})
+        produce.put(kinesis, _DEMO_STREAM, produce.orders())
+        # What is set aside stays here, where the next commands look for it; the stream does not.
+        settings = Settings(
+            target="streamheal.demo.orders:Orders",
+            stream=_DEMO_STREAM,
+            application="orders",
+            state=f"sqlite:{folder}/demo.db",
+            until_caught_up=True,
+            deadline_s=2.0,
+            retry_s_min=0.2,
+            http="off",
+        )
+        return asyncio.run(_demo(settings, aws.url))
+
+
+async def _demo(settings: Settings, endpoint: str) -> int:
+    from streamheal.demo import produce, screen
+    from streamheal.people.live import Totals
+
+    ended: list[Totals] = []
+    since = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    began = time.monotonic()
+    code = await run_stream(
+        settings,
+        title=screen.header(_DEMO_STREAM, produce.SHARDS, endpoint),
+        noun="order",
+        look=lambda runtime: ended.append(Totals.of(runtime.figures())),
+    )
+    took_s = time.monotonic() - began
+    envelopes = list(open_store(settings).scan(Selection(stream=_DEMO_STREAM, application="orders", since=since)))
+    (totals,) = ended
+    wrong = screen.faults(totals, envelopes, produce.expected(), orders=produce.ORDERS)
+    screen.print_end(Console(), totals, envelopes, orders=produce.ORDERS, took_s=took_s, wrong=wrong)
+    return 1 if wrong and code == DONE else code
