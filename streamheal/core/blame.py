@@ -55,16 +55,11 @@ class Bracket(Enum):
 
 def bracket(case: Case, chain: Chain) -> Bracket:
     """What the witnesses say of the case's last failed try."""
-    if not vouched(case, chain):
+    if chain.latest < case.failed_at:
         return Bracket.NONE
     # "A success after the failure" alone is not enough: the outage may just have ended.
     tight = chain.began <= case.began and chain.ends >= case.failed_at
     return Bracket.TIGHT if tight else Bracket.LOOSE
-
-
-def vouched(case: Case, chain: Chain) -> bool:
-    """Another record began after its last failure, and succeeded."""
-    return chain.latest >= case.failed_at
 
 
 def followed(case: Case, chain: Chain) -> bool:

@@ -49,8 +49,9 @@ class Case:
 
     Attributes:
         lonely: It ran in a process that died or was stopped: only in cells from now on.
-        preceded: Its try alone began after a success that came after its failure before.
-        loose: Tries alone with a success before and after, too far apart to be a bracket.
+        preceded: Something had succeeded before its last try alone began.
+        loose: Times that it failed alone between one success and the next, these being too far
+            apart for a bracket. An innocent record needs an outage for each.
         began: When its last failed try began.
         failed_at: When that ended; of a death shared with others, when we heard of it.
         first_failed_at: When its first counted try ended in failure; infinite before.

@@ -20,7 +20,7 @@ of its own beside these; a key that is set aside goes through it instead of `Set
 
 from __future__ import annotations
 
-from streamheal.core.blame import Bracket, Chain, bracket, left_over, vouched
+from streamheal.core.blame import Bracket, Chain, bracket, left_over
 from streamheal.core.case import AT_IT, AWAITING, IN_WORKER, Case, Caseload, Phase
 from streamheal.core.deaths import give_again, inquire
 from streamheal.core.host import Host
@@ -62,8 +62,9 @@ _NEVER = float("inf")
 # In cautious mode few records are suspect in the next death of the host.
 _CAUTIOUS_SPAN_RECORDS_MAX = 10
 
-# That another shard gives back a cell is no event of ours: look again.
-_CELL_LOOK_S = 0.05
+# That another shard gives back a cell is no event of ours: look again, after so long at
+# least, and after a tenth of the time waited so far (a cell may hang until its deadline).
+_CELL_LOOK_S = 0.1
 
 
 class Healer:
@@ -95,6 +96,7 @@ class Healer:
         self._doubted_at = float("-inf")
         self._stopped = False
         self._cell_look_at = _NEVER
+        self._in_line_since: float | None = None
         self._said: list[Decision] = []
         self._jitter = 0.5
 
@@ -410,7 +412,7 @@ class Healer:
             self._judge_left_over(now)
         self._cell_look_at = _NEVER
         if self.paused and not self._patience.over:
-            self._host.wants_no_cell(self.shard_id)
+            self._leave_line()
             if now >= self._outage.probe_at:
                 self._probe(now)
         else:
@@ -438,8 +440,18 @@ class Healer:
                 cases.move(case, case.phase, now + self._policy.pause_s(1, self._jitter))
         while (first := cases.first_for_cell()) is not None:
             if not self._run_alone(first, now):
-                self._cell_look_at = now + _CELL_LOOK_S
+                self._wait_for_cell(now)
                 return
+        self._leave_line()
+
+    def _wait_for_cell(self, now: float) -> None:
+        if self._in_line_since is None:
+            self._in_line_since = now
+        if not self._host.holds_all_cells(self.shard_id):
+            self._cell_look_at = now + max(_CELL_LOOK_S, (now - self._in_line_since) / 10)
+
+    def _leave_line(self) -> None:
+        self._in_line_since = None
         self._host.wants_no_cell(self.shard_id)
 
     def _again(self, case: Case, now: float) -> None:
@@ -453,8 +465,9 @@ class Healer:
     def _run_alone(self, case: Case, now: float) -> bool:
         if not self._host.take_cell(self.shard_id):
             return False
+        self._in_line_since = None
         case.tried_at = now
-        case.preceded = vouched(case, self._chain)
+        case.preceded = self._chain.last_until > float("-inf")
         self._cases.move(case, Phase.ALONE)
         self._said.append(RunAlone(case.at))
         return True
@@ -471,7 +484,7 @@ class Healer:
                 self._again(case, now)
             if case.phase is Phase.FOR_CELL:
                 self._run_alone(case, now)
-                self._host.wants_no_cell(self.shard_id)
+                self._leave_line()
 
     def _stop(self) -> None:
         self._said.append(CallHuman("its worker dies again and again, and no record dies alone"))

@@ -90,6 +90,9 @@ class Host:
         self._cells[shard_id] = self._cells.get(shard_id, 0) + 1
         return True
 
+    def holds_all_cells(self, shard_id: str) -> bool:
+        return self._cells.get(shard_id, 0) == self._cells_max
+
     def give_cell_back(self, shard_id: str) -> None:
         self._cells[shard_id] -= 1
 

@@ -1,0 +1,139 @@
+"""What a seed stands for: records and what is wrong with them, outages, faults, a policy."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from streamheal.core.policy import Policy
+
+# What a record is like. The first line are innocents, whatever happens to them.
+INNOCENT = {"fine", "filtered", "throttle"}
+GUILTY = {"flaky", "bad", "poison", "hang", "freeze", "crash", "company", "perhaps"}
+
+_SICK = (
+    "flaky",  # raises `times` times, then is fine
+    "bad", "bad", "bad",  # raises
+    "poison",  # raises Poison
+    "hang",  # waits for ever
+    "freeze",  # keeps the whole process from running
+    "crash", "crash",  # kills its process
+    "company",  # kills its process, but never alone
+    "perhaps",  # one or the other, by chance
+    "throttle",  # is throttled `times` times, then is fine
+    "filtered",  # the processor does not want it
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rec:
+    key: str
+    kind: str = "fine"
+    times: int = 0
+    like: str = ""  # the fingerprint of what it raises
+    arrives: float = 0.0
+
+
+@dataclass(frozen=True)
+class Down:
+    """Everything of a shard fails for a while."""
+
+    shard: int | None  # None: of all shards
+    since: float
+    until: float
+    how: str  # raise, hang or throttle
+    like: str
+
+    def hits(self, shard: int, now: float) -> bool:
+        return self.shard in (None, shard) and self.since <= now < self.until
+
+
+@dataclass(frozen=True)
+class Fault:
+    step: int
+    what: str  # kill (a process), oom (a cell), host, lease, shutdown, broken (all cells die)
+    which: int
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a seed stands for; shrinking drops parts of it."""
+
+    seed: int
+    policy: Policy
+    ordering: str
+    concurrency: int
+    shards: tuple[tuple[Rec, ...], ...]
+    shared: bool = False  # one process for all shards
+    outages: tuple[Down, ...] = ()
+    store_down: tuple[float, float] = (0.0, 0.0)
+    faults: tuple[Fault, ...] = ()
+    trickle_s: float = 0.0  # a fine record of a new key every so often, while anything is open
+    pace_s: float = 0.003  # how long one step takes, at most
+    batch_max: int = 1  # records in one call of the processor
+    tags: tuple[str, ...] = field(default=(), compare=False)
+
+
+def make(seed: int) -> Spec:
+    dice = random.Random(seed)
+    shards = _shards(dice)
+    batch_max = dice.choice([1, 1, 1, 1, 3, 20])
+    policy = Policy(
+        attempts_max=dice.choice([1, 2, 3, 3, 5]),
+        open_records_max=dice.choice([5, 20, 10_000]),
+        cells_max=dice.choice([1, 2, 4]),
+        patience_s=dice.choice([10.0, 60.0, 60.0]),
+        replaying=dice.random() < 0.1,
+        batches=batch_max > 1,
+    )
+    return Spec(
+        seed=seed,
+        policy=policy,
+        ordering=dice.choice(["key", "key", "key", "none", "shard"]),
+        concurrency=dice.choice([1, 3, 10]),
+        shards=shards,
+        shared=dice.random() < 0.3,
+        outages=_outages(dice, len(shards)),
+        store_down=(dice.random() * 5, dice.random() * 200) if dice.random() < 0.2 else (0.0, 0.0),
+        faults=_faults(dice),
+        trickle_s=dice.choice([0.3, 3, 20, 0, 0]),
+        pace_s=dice.choice([0.0001, 0.003, 0.1]),
+        batch_max=batch_max,
+    )
+
+
+def _shards(dice: random.Random) -> tuple[tuple[Rec, ...], ...]:
+    sick = dice.choice([0.02, 0.1, 0.1, 0.3, 0.6])
+    kinds = dice.sample(_SICK, dice.randint(1, 5))
+    shards = []
+    for _ in range(dice.choice([1, 1, 2, 3])):
+        keys, at, records = dice.randint(1, 8), 0.0, []
+        for _ in range(dice.choice([1, 3, 7, 15, 24, 39])):
+            kind = dice.choice(kinds) if dice.random() < sick else "fine"
+            times = dice.randint(1, 4) if kind in ("flaky", "throttle") else 0
+            at += dice.choice([0, 0, 0, 0.1, 5]) if dice.random() < 0.3 else 0
+            records.append(Rec(f"k{dice.randrange(keys)}", kind, times, dice.choice("abc"), at))
+        shards.append(tuple(records))
+    return tuple(shards)
+
+
+def _outages(dice: random.Random, shards: int) -> tuple[Down, ...]:
+    """One after the other; never so short that a bracket has no chance to notice."""
+    found, at = [], dice.random() * 10
+    for nth in range(dice.choice([0, 0, 0, 1, 1, 2, 4])):
+        until = at + dice.choice([5.5, 7, 20, 100, 400])
+        shard = dice.choice([None, *range(shards)])
+        like = dice.choice(["down", f"down{nth}"])
+        found.append(Down(shard, at, until, dice.choice(["raise", "raise", "hang", "throttle"]), like))
+        at = until + dice.random() * dice.choice([1, 30])
+    return tuple(found)
+
+
+def _faults(dice: random.Random) -> tuple[Fault, ...]:
+    whats = ["kill", "kill", "kill", "kill", "oom", "host", "host", "lease", "shutdown"]
+    found = [
+        Fault(dice.randrange(600), dice.choice(whats), dice.randrange(9)) for _ in range(dice.choice([0, 0, 1, 2, 4, 9]))
+    ]
+    if dice.random() < 0.03:
+        found.append(Fault(dice.randrange(600), "broken", 0))
+    return tuple(sorted(found, key=lambda fault: fault.step))
