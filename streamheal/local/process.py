@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
 from streamheal.errors import UsageError
 
@@ -16,8 +16,8 @@ _STOP_S = 5.0
 class LocalAws:
     """Starts the emulator, and stops it; a context manager. It does not outlive this process.
 
-    with LocalAws() as aws:
-        boto3.client("kinesis", endpoint_url=aws.url)
+    with LocalAws() as url:
+        boto3.client("kinesis", endpoint_url=url)
 
     Attributes:
         url: Where it answers, once started.
@@ -80,9 +80,8 @@ class LocalAws:
             "AWS_DEFAULT_REGION": "us-east-1",
         }
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
+    def __enter__(self) -> str:
+        return self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

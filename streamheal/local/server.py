@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+import os
 import signal
 import socket
 import sys
@@ -91,7 +92,9 @@ def stop_with_parent() -> None:
     """Stop when standard input ends: whoever started us holds its other end, and is gone then."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        # Not sys.stdin: the interpreter's end waits a second for a lock that its reader holds.
+        while os.read(0, 4096):
+            pass
         signal.raise_signal(signal.SIGTERM)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
