@@ -1,4 +1,4 @@
-"""The quick start's processor: `streamheal run orders:Orders --stream orders`, from this folder."""
+"""Splits the bill of each order. Run it from this folder: `streamheal run orders:Orders --stream orders`."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,12 @@ from streamheal import Poison, Record, RecordProcessor
 class Order:
     customer: str
     cents: int
+    people: int
 
 
 class Orders(RecordProcessor):
     def process_record(self, record: Record) -> None:
         order = record.json(Order)
         if order.cents < 0:
-            raise Poison(f"an order of {order.cents} cents")
-        print(f"{order.customer} pays {order.cents / 100:.2f}")
+            raise Poison("a refund is not for this shop")
+        print(f"{order.customer}: {order.cents // order.people} cents each")
