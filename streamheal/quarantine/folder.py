@@ -118,7 +118,7 @@ class FolderStore:
             return final
         days = final.parent.parent
         if days not in dates:
-            dates[days] = [day for day in map(_date, _names(days)) if day is not None]
+            dates[days] = layout.dates(_names(days))
         earlier = layout.earlier_dates(envelope, dates[days])
         return next((path for day in earlier if (path := days / f"date={day}" / final.name).exists()), None)
 
@@ -210,9 +210,8 @@ class FolderStore:
     def _partitions(self) -> Iterator[Partition]:
         for application, path in self._columns(self._root, "application"):
             for stream, within in self._columns(path, "stream"):
-                for day, _ in self._columns(within, "date"):
-                    if layout.is_date(day):
-                        yield Partition(application, stream, day)
+                for day in layout.dates(_names(within)):
+                    yield Partition(application, stream, day)
 
     def _columns(self, path: Path, column: str) -> Iterator[tuple[str, Path]]:
         for name in sorted(_names(path)):
@@ -249,8 +248,3 @@ def _names(directory: Path) -> list[str]:
         return os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _date(name: str) -> str | None:
-    value = layout.value_of("date", name)
-    return value if layout.is_date(value) else None

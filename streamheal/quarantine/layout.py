@@ -67,8 +67,13 @@ def earlier_dates(envelope: Envelope, known: Iterable[str]) -> list[str]:
     return sorted((day for day in known if first <= day < today), reverse=True)
 
 
-def is_date(text: str | None) -> bool:
+def dates(directories: Iterable[str]) -> list[str]:
+    """The days that these directories are of, as `date=2026-11-24` is."""
+    return [day for name in directories if (day := value_of("date", name)) is not None and _is_date(day)]
+
+
+def _is_date(text: str) -> bool:
     try:
-        return text is not None and date.fromisoformat(text).isoformat() == text
+        return date.fromisoformat(text).isoformat() == text
     except ValueError:
         return False
