@@ -37,14 +37,20 @@ def raised_attempt(raised: Raised, began: float, ended: float, process: Process,
 
 
 def death_attempt(
-    process: Process, began: float, *, overran: bool, alone: bool = False, message: str | None = None
+    process: Process,
+    began: float,
+    *,
+    overran: bool,
+    alone: bool = False,
+    message: str | None = None,
+    title: str | None = None,
 ) -> Attempt:
     """One that did not come back: it overran and was stopped, or the process died around it."""
     now = time.monotonic()
     masks = process.facts is not None and process.facts.masks_texts
     log = process.tail.text()
     stack = process.stack
-    frames, where = told(dumped(stack, crashed=not overran)) if stack else ((), None)
+    frames, where = told(dumped(stack, crashed=not overran, title=title)) if stack else ((), None)
     return Attempt(
         number=0,
         started_at=wall_time(began),

@@ -47,6 +47,11 @@ def decoder(shard_id: str) -> Decode:
     return decode
 
 
+def plain(record: Record) -> Record:
+    """The same record as a `Record` itself: that is written in one way, whatever dialect it was read in."""
+    return Record(*(getattr(record, name) for name in Record.__struct_fields__))
+
+
 _RENAMES: dict[Dialect, Literal["camel", "pascal"]] = {Dialect.DAEMON: "camel", Dialect.GET_RECORDS: "pascal"}
 
 

@@ -54,23 +54,30 @@ def told(stack: Iterable[Frame]) -> tuple[tuple[str, ...], str | None]:
     )
 
 
-def dumped(text: str, *, crashed: bool) -> list[Frame]:
+def task_title(seat: int, span: int, nth: int) -> str:
+    """Above the stack of the coroutine that runs this record."""
+    return f"Task 0x0 of {seat}.{span}.{nth}"
+
+
+def dumped(text: str, *, crashed: bool, title: str | None = None) -> list[Frame]:
     """The stack that tells most in what faulthandler wrote, outermost first.
 
-    After a crash that is the thread that crashed. Otherwise the main thread, which
-    faulthandler writes last, unless exactly one other thread runs the application's code.
+    Where the record's own task was written (`title`), that. After a crash, that of the thread
+    that crashed. Otherwise the main thread's, which faulthandler writes last, unless exactly
+    one other thread runs the application's code.
     """
-    threads: list[tuple[bool, list[Frame]]] = []
+    threads: list[tuple[str, list[Frame]]] = []
     for line in text.splitlines():
-        if line.startswith(("Thread 0x", "Current thread 0x")):
-            threads.append((line.startswith("Current"), []))
+        if line.startswith(("Thread 0x", "Current thread 0x", "Task 0x")):
+            threads.append((line, []))
         elif threads and (found := _DUMPED.match(line)):
             threads[-1][1].insert(0, Frame(found["file"], int(found["line"]), found["name"]))
     for _, frames in threads:
         if frames and frames[0].file == "<string>":
             del frames[0]  # the line that started the process
-    if crashed and (current := [frames for is_current, frames in threads if is_current]):
-        return current[0]
+    for head, frames in threads:
+        if (title is not None and head.startswith(f"{title} ")) or (crashed and head.startswith("Current")):
+            return frames
     busy = [frames for _, frames in threads if any(frame.own for frame in frames)]
     if len(busy) == 1:
         return busy[0]

@@ -29,6 +29,9 @@ from streamheal.workers.watchdog import LOOK_EVERY_S, Watchdog
 # After a death or a wish for a cell, two spares are kept for so long: the next death may be near.
 _TROUBLE_S = 60.0
 _WARMING_MAX = 2
+# How long an event loop that is not held up itself gets to write where its coroutines wait.
+_SHOW_S = 0.05
+_SHOWN_MAX = 20
 _SPARE_RETRY_S_MIN, _SPARE_RETRY_S_MAX = 0.5, 30.0
 
 
@@ -327,7 +330,11 @@ class WorkerPool:
         late = self.watchdog.look(process, seats, now)
         if late:
             process.overran = late
-            process.kill_with_stack("deadline")
+            waits = process.facts is not None and process.facts.mode == "async"
+            for seat, ats in late.items() if waits else ():
+                for at in sorted(ats)[:_SHOWN_MAX]:
+                    seat.show(at)
+            process.kill_with_stack("deadline", after_s=_SHOW_S if waits else 0.0)
 
     def _retire(self, spare: Process) -> None:
         spare.kill("retired")

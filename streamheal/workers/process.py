@@ -192,13 +192,20 @@ class Process:
             self.doomed = why
         self._kill_group()
 
-    def kill_with_stack(self, why: str) -> None:
+    def kill_with_stack(self, why: str, *, after_s: float = 0.0) -> None:
         """Have it write its stack and die of that, which works while the interpreter is held; else kill it."""
         if self.doomed is not None or self.dead.is_set():
             return
         self.doomed = why
-        os.kill(self.pid, platform.DUMP_SIGNAL)
-        self._loop.call_later(_DUMP_WAIT_S, self._kill_group)
+        if after_s:
+            self._loop.call_later(after_s, self._ask_for_stack)
+        else:
+            self._ask_for_stack()
+
+    def _ask_for_stack(self) -> None:
+        if not self.dead.is_set():
+            os.kill(self.pid, platform.DUMP_SIGNAL)
+            self._loop.call_later(_DUMP_WAIT_S, self._kill_group)
 
     def _kill_group(self) -> None:
         # Not once it is reaped: its number may be another's by then.

@@ -30,7 +30,8 @@ from streamheal.records import Dialect, Position, Record, Shard
 from streamheal.workers import wire
 from streamheal.workers.arena import Slot
 from streamheal.workers.deaths import death_attempt, raised_attempt
-from streamheal.workers.decode import decoder
+from streamheal.workers.decode import decoder, plain
+from streamheal.workers.frames import task_title
 from streamheal.workers.journal import DONE, FAILED, FILTERED, HOST_TICKETS_FROM, OPEN, RUNNING
 from streamheal.workers.port import Hook, Listener
 from streamheal.workers.process import Process
@@ -237,7 +238,7 @@ class ShardSeat:
         known = book.known.get(nth)
         if known is None:
             records = self._records(book)
-            record, before = records[nth], records[nth - 1].position if nth else None
+            record, before = plain(records[nth]), records[nth - 1].position if nth else None
             named = Named(At(book.number, nth), record.position, before, len(record.data))
             known = book.known[nth] = Known(named, record)
         return known
@@ -377,6 +378,10 @@ class ShardSeat:
             for book in self._books.values()
         )
 
+    def show(self, at: At) -> None:
+        """Have the process write where the record waits."""
+        self._send(wire.Show(self.number, at.span, at.nth))
+
     def lost(self) -> Loss:
         """Read what the dead process has marked. Changes nothing but what a next one is told."""
         loss = Loss([], [])
@@ -444,7 +449,8 @@ class ShardSeat:
         if overran is not None and at not in overran:
             why = "stopped with its process, in which another record ran past its deadline"
             return death_attempt(process, began, overran=False, message=why)
-        return death_attempt(process, began, overran=overran is not None)
+        title = task_title(self.number, at.span, at.nth)
+        return death_attempt(process, began, overran=overran is not None, title=title)
 
     # -- leaving -------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """What host and worker say to each other: whole messages over a socket that keeps them whole.
 
-    host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Leave · End · Alone · Go
+    host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Leave · End · Show · Alone · Go
     worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Ended
 
 A clean span costs one `Give` and one `Finished`, whatever its size. A message too long for
@@ -107,6 +107,14 @@ class End(Message):
     hook: str
 
 
+class Show(Message):
+    """Write where this record waits. For coroutines, which are on no thread's stack."""
+
+    seat: int
+    span: int
+    nth: int
+
+
 class Alone(Message):
     """Be a cell: make and initialize a processor for this one record; wait for `Go`, then run it."""
 
@@ -119,7 +127,7 @@ class Go(Message):
     """Run it now: everything printed until here has been read."""
 
 
-ToWorker = Take | Give | Regive | Limit | Again | Settled | Curious | Leave | End | Alone | Go
+ToWorker = Take | Give | Regive | Limit | Again | Settled | Curious | Leave | End | Show | Alone | Go
 
 
 # --- worker to host -------------------------------------------------------------------
@@ -145,9 +153,9 @@ class Raised(msgspec.Struct, array_like=True):
     """An exception as data: see `attempts.Attempt`."""
 
     outcome: Outcome
-    exception_type: str
+    exception_type: str | None
     message: str
-    traceback: str
+    traceback: str | None
     log: str | None
     frames: tuple[str, ...]
     where: str | None

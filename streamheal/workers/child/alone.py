@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from streamheal.workers import wire
-from streamheal.workers.child.failures import describe, kind_of
+from streamheal.workers.child.failures import describe, kind_of, positions, refused
 from streamheal.workers.child.target import Handler, refuse_awaitable
 from streamheal.workers.child.tee import Tail, set_main
 from streamheal.workers.child.worker import Site, make_handler, monotonic
+
+
+class _Refused(Exception):
+    """A batch processor returned the record as failed."""
 
 
 class Alone:
@@ -50,7 +54,10 @@ class Alone:
             self._link.check_not_forked()
             ended, log = monotonic(), self._tail.take()
             kind = kind_of(error, handler.poison, handler.throttled)
-            raised = describe(error, kind.outcome, log=log, mask_text=handler.mask_text)
+            if isinstance(error, _Refused):
+                raised = refused(log)
+            else:
+                raised = describe(error, kind.outcome, log=log, mask_text=handler.mask_text)
             masked = handler.masked(alone.record)
             self._link.send(wire.Failure(0, 0, 0, kind.cause, began, ended, kind.retry_after_s, raised, masked))
         else:
@@ -65,8 +72,8 @@ class Alone:
         if handler.wants is not None and not handler.wants(record):
             return True
         if self._target.mode == "batch":
-            if refused := list(finish(handler.call([record])) or ()):
-                raise RuntimeError("process_records returned it as failed") from _first_exception(refused)
+            if positions(finish(handler.call([record]))):
+                raise _Refused
         else:
             finish(handler.call(record))
         return False
@@ -84,7 +91,3 @@ def _finish(returned: object) -> object:
 
 async def _await(returned: Any) -> Any:
     return await returned if hasattr(returned, "__await__") else returned
-
-
-def _first_exception(refused: list[Any]) -> BaseException | None:
-    return next((one for one in refused if isinstance(one, BaseException)), None)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from streamheal.attempts import MESSAGE_BYTES_MAX, TRACEBACK_BYTES_MAX, Outcome, cut
 from streamheal.errors import DecodeError, Poison, Throttled
+from streamheal.records import Position, Record
 from streamheal.workers.frames import Frame, told
 from streamheal.workers.wire import Raised
 
@@ -97,6 +98,30 @@ def describe(
         frames=frames,
         where=where,
     )
+
+
+def refused(log: str | None) -> Raised:
+    """A batch processor returned the record as failed, and said no more."""
+    return Raised(
+        outcome="exception",
+        exception_type=None,
+        message="process_records returned it as failed",
+        traceback=None,
+        log=log,
+        frames=(),
+        where=None,
+    )
+
+
+def positions(returned: Any) -> set[Position]:
+    """Which records `process_records` returned as failed."""
+    if returned is None:
+        return set()
+    records = list(returned) if hasattr(returned, "__iter__") else [returned]
+    for record in records:
+        if not isinstance(record, Record):
+            raise TypeError(f"process_records returned {type(record).__name__}; it may return the records that failed")
+    return {record.position for record in records}
 
 
 def type_name(kind: type[BaseException]) -> str:

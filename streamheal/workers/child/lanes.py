@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 from streamheal.records import Dialect, Position, Record
 from streamheal.workers import wire
@@ -147,6 +147,7 @@ class Lanes:
         self.handler = handler
         self.ordering = ordering
         self.limit = take.limit
+        self.one_at_a_time = take.lanes_max == 1
         self.spans: deque[Span] = deque()  # with records not yet come to
         self.ready: deque[Item] = deque()  # heads of lanes, to be started as the limit allows
         self.forced: deque[Item] = deque()  # told to run again, whatever the limit
@@ -270,16 +271,16 @@ class Lanes:
         """Whether `next` may have something."""
         return bool(self.forced or self.spans or (self.ready and self.limit != 0))
 
-    def next(self) -> Item | None:
-        """The next record that may run now."""
+    def next(self, mine: Container[Key] = ()) -> Item | None:
+        """The next record that may run now. `mine`: keys held by the caller, who takes more of them."""
         if self.forced:
             return self.forced.popleft()
         if self.limit is None:
-            return self.ready.popleft() if self.ready else self._pull()
+            return self.ready.popleft() if self.ready else self._pull(mine)
         if self.limit <= 0:
             self.dispatch()
             return None
-        item = self.ready.popleft() if self.ready else self._pull()
+        item = self.ready.popleft() if self.ready else self._pull(mine)
         if item is not None:
             self.limit -= 1
         return item
@@ -289,7 +290,7 @@ class Lanes:
         while (item := self._pull()) is not None:
             self.ready.append(item)
 
-    def _pull(self) -> Item | None:
+    def _pull(self, mine: Container[Key] = ()) -> Item | None:
         """The next record whose key is free; those whose key is not are queued on the way."""
         busy = self.busy
         while self.spans:
@@ -302,6 +303,8 @@ class Lanes:
                     continue
                 key = self.key_of(span, nth, record)
                 lane = busy.get(key, _FREE)
+                if lane is None and mine and key in mine and nth not in span.hold and nth not in span.ask:
+                    return span, nth, record, key
                 if lane is not _FREE:
                     self.queue(key, span, nth, record)
                 elif (span.hold and nth in span.hold) or (span.ask and nth in span.ask):
@@ -372,6 +375,46 @@ class Lanes:
         self.ready.append(item)
         return None
 
+    # A batch holds several records of a key at once, and finishes with them one by one.
+
+    def next_queued(self, key: Key) -> Item | None:
+        """The next in the queue of a lane whose head the caller has, where it may run too."""
+        lane = self.busy[key]
+        if lane is None or not lane.queue or self.limit is not None:
+            return None
+        span, nth, record = lane.queue[0]
+        if nth in span.hold or nth in span.ask or nth in span.skip:
+            return None
+        self._unqueued(lane, span)
+        lane.queue.popleft()
+        return span, nth, record, key
+
+    def settle_one(self, span: Span, nth: int, filtered: bool) -> None:
+        """As `done`, but its lane is not left yet."""
+        if span.known and nth in span.known:
+            self._send(wire.Succeeded(self.seat, span.number, nth, filtered))
+            self._drop_ticket(span, nth)
+        self._unable(span, 1)
+
+    def leave(self, key: Key) -> None:
+        """The caller has nothing of this lane any more."""
+        lane = self.busy[key]
+        if lane is None:
+            del self.busy[key]
+        elif (item := self._advance(key, lane)) is not None:
+            self.ready.append(item)
+
+    def put_back(self, key: Key, items: list[Item]) -> None:
+        """Records that were to run come first in their lane's queue again."""
+        lane = self.busy[key]
+        if lane is None and items:
+            lane = self.busy[key] = Lane()
+        for span, nth, record, _ in reversed(items):
+            assert lane is not None
+            lane.queue.appendleft((span, nth, record))
+            if span.tickets is None:
+                lane.pending[span] = lane.pending.get(span, 0) + 1
+
     def failed(self, span: Span, nth: int, key: Key, failure: wire.Failure) -> None:
         """Block the lane, tell the host, mark: in this order, or a quick answer would find no blocked lane."""
         lane = self.busy.get(key)
@@ -401,11 +444,7 @@ class Lanes:
         lane.head = None
         while lane.queue:
             span, nth, record = lane.queue.popleft()
-            if (left := lane.pending.get(span)) is not None:
-                if left > 1:
-                    lane.pending[span] = left - 1
-                else:
-                    del lane.pending[span]
+            self._unqueued(lane, span)
             if nth in span.skip:
                 self._dropped(span, nth)
             elif nth in span.hold or nth in span.ask:
@@ -415,6 +454,13 @@ class Lanes:
                 return span, nth, record, key
         del self.busy[key]
         return None
+
+    def _unqueued(self, lane: Lane, span: Span) -> None:
+        if (left := lane.pending.get(span)) is not None:
+            if left > 1:
+                lane.pending[span] = left - 1
+            else:
+                del lane.pending[span]
 
     def _dropped(self, span: Span, nth: int) -> None:
         """Settled by the host before its turn came."""
@@ -501,9 +547,15 @@ class Lanes:
         self, item: Item, error: BaseException, *, began: float, ended: float, log: str | None
     ) -> wire.Failure:
         """The failure of one try, in words. User code (masks) runs here: call it without the mutex."""
-        span, nth, record, _ = item
         handler = self.handler
-        kind: Kind = kind_of(error, handler.poison, handler.throttled)
+        kind = kind_of(error, handler.poison, handler.throttled)
+        raised = describe(error, kind.outcome, log=log, mask_text=handler.mask_text)
+        return self.failure_in_words(item, kind, raised, began=began, ended=ended)
+
+    def failure_in_words(
+        self, item: Item, kind: Kind, raised: wire.Raised, *, began: float, ended: float
+    ) -> wire.Failure:
+        span, nth, record, _ = item
         since, until = self._last_success(ended)
         return wire.Failure(
             self.seat,
@@ -513,8 +565,8 @@ class Lanes:
             began,
             ended,
             kind.retry_after_s,
-            describe(error, kind.outcome, log=log, mask_text=handler.mask_text),
-            handler.masked(record),
+            raised,
+            self.handler.masked(record),
             since,
             until,
         )

@@ -34,7 +34,8 @@ def main(argument: str) -> NoReturn:
     # Before anything else can open files: user code that closes descriptors begins with the low ones.
     link = Link(platform.high_descriptor(birth.sock))
     platform.die_with(birth.parent, link.wait_for_end)
-    _settle_in(platform.high_descriptor(birth.dump))
+    dump = platform.high_descriptor(birth.dump)
+    _settle_in(dump)
     arena = map_arena(platform.high_descriptor(birth.arena))
     journal = Journal(platform.high_descriptor(birth.journal))
     os.register_at_fork(after_in_child=journal.release)
@@ -51,7 +52,7 @@ def main(argument: str) -> NoReturn:
     gc.freeze()
     link.check_not_forked()
     link.send(target.facts)
-    _live(Site(link, arena, journal, target))
+    _live(Site(link, arena, journal, target, dump))
 
 
 def _settle_in(dump: int) -> None:

@@ -44,14 +44,17 @@ class Sequential(Worker):
                     idle.tell_witness()
                 self._read(wait=True)
                 continue
-            if lanes.clean and lanes.spans and not lanes.spans[0].slow:
-                slow = self._run_fast(lanes)
-            else:
-                slow = self._run_slowly(lanes)
+            slow = self.turn(lanes)
             # A fast shard's next span is read when this one is done: what lies decoded and
             # unused falls out of the processor's cache. A slow one's are read to be counted.
             if slow or not self._read(wait=False):
                 self._read_all()
+
+    def turn(self, lanes: Lanes) -> bool:
+        """Run for a while. Returns whether it was slow, so that messages are best looked after."""
+        if lanes.clean and lanes.spans and not lanes.spans[0].slow:
+            return self._run_fast(lanes)
+        return self._run_slowly(lanes)
 
     def _next_turn(self) -> Lanes | None:
         for _ in range(len(self._turns)):
@@ -86,7 +89,7 @@ class Sequential(Worker):
 
     def _take(self, take: wire.Take) -> None:
         began, handler = monotonic(), None
-        self._new_attempt()
+        self.new_attempt()
         try:
             handler = make_handler(self.target, take)
             self.finish(handler.initialize())
@@ -98,7 +101,7 @@ class Sequential(Worker):
 
     def _end(self, end: wire.End) -> None:
         began, failed = monotonic(), None
-        self._new_attempt()
+        self.new_attempt()
         try:
             self.finish(self.lanes[end.seat].handler.hook(end.hook))
         except BaseException as error:
@@ -106,12 +109,13 @@ class Sequential(Worker):
             failed = error
         self.ended(end, failed, began)
 
-    def finish(self, returned: object) -> None:
-        """What `initialize` or a hook returned: nothing is to be awaited in a plain processor."""
+    def finish(self, returned: object) -> object:
+        """What user code returned: nothing is to be awaited in a plain processor."""
         if returned is not None:
             refuse_awaitable(returned)
+        return returned
 
-    def _new_attempt(self) -> None:
+    def new_attempt(self) -> None:
         self._page = -1
         self._runs += 1
 
@@ -183,7 +187,7 @@ class Sequential(Worker):
     def _run_one(self, lanes: Lanes, handler: Handler, item: Item) -> Item | None:
         span, nth, record, key = item
         mark = span.mark(nth)
-        self._new_attempt()
+        self.new_attempt()
         marks = self.journal.marks
         marks[mark] = RUNNING
         began = monotonic()

@@ -1,0 +1,192 @@
+"""Plain functions in threads: up to `concurrency` records of a shard at once, a key's one after another.
+
+Threads that only compute would fight over the interpreter, and each hand-over costs more than a
+small record. So one lane runs at first; for every lane that is still on the same record a
+millisecond later, one more is started.
+"""
+
+from __future__ import annotations
+
+import select
+import threading
+
+from streamheal.workers import wire
+from streamheal.workers.child.lanes import Item, Lanes
+from streamheal.workers.child.target import Handler, refuse_awaitable
+from streamheal.workers.child.tee import Tail, set_lane, set_main
+from streamheal.workers.child.worker import Site, Worker, make_handler, monotonic
+from streamheal.workers.journal import DONE, FILTERED, RUNNING
+
+_TICK_S = 0.001
+
+
+class Crew:
+    """The lanes of one shard: threads, made as they are needed."""
+
+    def __init__(self, lanes: Lanes, size: int, mutex: threading.Lock) -> None:
+        self.lanes, self.size = lanes, size
+        self.current: list[Item | None] = []  # what each thread runs
+        self.before: list[Item | None] = []  # what it ran a tick ago
+        self.more = threading.Condition(mutex)
+        self.idle = 0
+        self.over = False
+
+    @property
+    def may_grow(self) -> bool:
+        return self.lanes.waiting and (self.idle > 0 or len(self.current) < self.size)
+
+
+class Threads(Worker):
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._mutex = threading.Lock()
+        self._crews: dict[int, Crew] = {}
+        self._runs = 0
+        set_main(self.tail)
+
+    def attempt(self) -> object:
+        return self._runs
+
+    def run(self, first: wire.Take) -> None:
+        self._heed(first)
+        while True:
+            growing = any(crew.may_grow for crew in self._crews.values())
+            if growing and not select.select((self.link,), (), (), _TICK_S)[0]:
+                with self._mutex:
+                    for crew in self._crews.values():
+                        self._grow(crew)
+                continue
+            message = self.link.receive(wait=True)
+            assert message is not None
+            self._heed(message)
+
+    def _grow(self, crew: Crew) -> None:
+        """One lane more for each that has not come on since the last tick."""
+        stalled = sum(now is then and now is not None for now, then in zip(crew.current, crew.before, strict=False))
+        crew.before = crew.current[:]
+        self._wake(crew, stalled)
+
+    def _wake(self, crew: Crew, lanes: int) -> None:
+        woken = min(lanes, crew.idle)
+        crew.more.notify(woken)
+        for _ in range(min(lanes - woken, crew.size - len(crew.current))):
+            crew.current.append(None)
+            number = len(crew.current) - 1
+            threading.Thread(target=self._lane, args=(crew, number), name=f"lane {number}", daemon=True).start()
+
+    # -- messages ------------------------------------------------------------------------
+
+    def _heed(self, message: wire.ToWorker) -> None:
+        match message:
+            case wire.Take():
+                self._take(message)
+            case wire.End():
+                self._end(message)
+            case wire.Go() | wire.Alone() | wire.Show():
+                pass
+            case _:
+                with self._mutex:
+                    self._obey(message)
+
+    def _obey(self, message: wire.ToWorker) -> None:
+        self.obey(message)
+        if isinstance(message, wire.Leave):
+            self._dismiss(message.seat)
+        for crew in self._crews.values():
+            if crew.lanes.waiting and crew.idle == len(crew.current):
+                self._wake(crew, 1)
+
+    def _dismiss(self, seat: int) -> Crew:
+        crew = self._crews.pop(seat)
+        crew.over = True
+        crew.more.notify_all()
+        return crew
+
+    def _take(self, take: wire.Take) -> None:
+        began, handler = monotonic(), None
+        self._runs += 1
+        try:
+            handler = make_handler(self.target, take)
+            if (returned := handler.initialize()) is not None:
+                refuse_awaitable(returned)
+        except BaseException as error:
+            self.link.check_not_forked()
+            with self._mutex:
+                self.unready(take, error, began, handler)
+            return
+        with self._mutex:
+            lanes = self.seated(take, handler)
+            self._crews[take.seat] = Crew(lanes, take.lanes_max or self.target.facts.concurrency, self._mutex)
+
+    def _end(self, end: wire.End) -> None:
+        began, failed = monotonic(), None
+        self._runs += 1
+        with self._mutex:
+            handler = self._dismiss(end.seat).lanes.handler
+        try:
+            handler.hook(end.hook)
+        except BaseException as error:
+            self.link.check_not_forked()
+            failed = error
+        with self._mutex:
+            self.ended(end, failed, began)
+
+    # -- records -------------------------------------------------------------------------
+
+    def _lane(self, crew: Crew, number: int) -> None:
+        lanes, current, mutex = crew.lanes, crew.current, self._mutex
+        tail = Tail(lambda: current[number])
+        set_lane(tail)
+        item: Item | None = None
+        mutex.acquire()
+        while not crew.over:
+            if item is None:
+                item = lanes.next()
+            if item is None:
+                self._rest(crew, number)
+                continue
+            current[number] = item
+            mutex.release()
+            began = monotonic()
+            filtered, failure = self._run_one(lanes, lanes.handler, item, began, tail)
+            mutex.acquire()
+            if crew.over:
+                break
+            span, nth, _, key = item
+            if failure is not None:
+                lanes.trouble()
+                lanes.failed(span, nth, key, failure)
+                item = None
+                continue
+            if not filtered:
+                if lanes.timing:
+                    lanes.succeeded(began)
+                else:
+                    lanes.last_began = began
+            item = lanes.done(span, nth, key, filtered)
+        mutex.release()
+
+    def _run_one(
+        self, lanes: Lanes, handler: Handler, item: Item, began: float, tail: Tail
+    ) -> tuple[bool, wire.Failure | None]:
+        """Run and mark one record, without the mutex."""
+        span, nth, record, _ = item
+        mark, marks = span.mark(nth), self.journal.marks
+        marks[mark] = RUNNING
+        try:
+            if span.keyless and nth in span.keyless and handler.key is not None:
+                handler.key(record)
+            filtered = handler.handle(record)
+            marks[mark] = FILTERED if filtered else DONE
+        except BaseException as error:
+            self.link.check_not_forked()
+            return False, lanes.failure(item, error, began=began, ended=monotonic(), log=tail.take())
+        return filtered, None
+
+    def _rest(self, crew: Crew, number: int) -> None:
+        crew.current[number] = None
+        crew.idle += 1
+        if crew.idle == len(crew.current):
+            crew.lanes.tell_witness()
+        crew.more.wait()
+        crew.idle -= 1
