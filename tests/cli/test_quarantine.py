@@ -213,3 +213,14 @@ def test_one_unknown_id_keeps_all_from_being_discarded(records: list[Envelope]) 
 def test_a_reason_of_nothing_is_no_reason(records: list[Envelope]) -> None:
     code, _, err = call("quarantine", "discard", records[0].id, "--why", " ")
     assert (code, err) == (2, "streamheal: --why is empty: expected the reason, for whoever looks later\n")
+
+
+def test_a_store_that_gives_no_sense_is_told_of_without_a_traceback(folder: Path, records: list[Envelope]) -> None:
+    """Not the user's fault, and nothing that a traceback would explain: exit code 1."""
+    (path,) = (folder / "quarantine").rglob(f"{records[0].id}.json")
+    path.write_text('{"streamheal": 99}')
+    code, out, err = call("quarantine", "show", records[0].id, "--json")
+    assert (code, out) == (1, "")
+    assert err.startswith("streamheal: ")
+    assert f"{records[0].id}.json" in err
+    assert "Traceback" not in err
