@@ -51,7 +51,7 @@ from streamheal.records import Position, Record, Shard
 from streamheal.runtime.casebook import Casebook
 from streamheal.testing.lanes import Lanes
 from streamheal.testing.subject import Subject
-from streamheal.workers.child.failures import describe, kind_of
+from streamheal.workers.child.failures import describe, kind_of, refused
 
 _SPAN_RECORDS_MAX = 500
 _TRY_S = 0.001
@@ -268,6 +268,9 @@ class Healing:
         while run := halving.next_run():
             part, began = wanted[run[0] : run[1] + 1], self._tick()
             failed, raised = self._call_batch([record for _, record in part])
+            if raised is not None and self._throttled(raised):
+                self._fail_all(wanted[run[0] :], raised, began)
+                return
             culprit = halving.ran(raised is None)
             if raised is None:
                 self._batch_ran(part, failed, began)
@@ -284,6 +287,17 @@ class Healing:
             return self._subject.handle_all(records), None
         except _FAILURES as error:
             return [], error
+
+    def _throttled(self, error: BaseException) -> bool:
+        return kind_of(error, self._subject.poison, self._subject.throttled).cause == "THROTTLED"
+
+    def _fail_all(self, rest: list[tuple[At, Record]], error: BaseException, began: float) -> None:
+        """The world is busy: to look for a culprit would only make it busier."""
+        for at, record in rest:
+            if self._lanes.is_blocked(at):
+                self._lanes.put_back(at)
+            else:
+                self._failed(at, record, error, began)
 
     def _batch_ran(self, part: list[tuple[At, Record]], failed: list[int], began: float) -> None:
         for nth, (at, record) in enumerate(part):
@@ -341,22 +355,22 @@ class Healing:
     def _attempt(
         self, record: Record, error: BaseException | None, began: float, *, alone: bool
     ) -> tuple[Cause, float, Attempt]:
+        cause, retry_after_s, raised = Cause.RAISED, 0.0, refused(None)
+        if error is not None:
+            kind = kind_of(error, self._subject.poison, self._subject.throttled)
+            cause, retry_after_s = Cause[kind.cause], kind.retry_after_s
+            raised = describe(error, kind.outcome, mask_text=self._subject.mask_text)
         attempt = Attempt(
             number=record.attempt,
             started_at=iso(_EPOCH + timedelta(seconds=began)),
             duration_s=_TRY_S,
             outcome="exception",
-            message="process_records returned it as failed",
             worker="this process",
             alone=alone,
         )
-        if error is None:
-            return Cause.RAISED, 0.0, attempt
-        kind = kind_of(error, self._subject.poison, self._subject.throttled)
-        raised = describe(error, kind.outcome, mask_text=self._subject.mask_text)
         for name in ("outcome", "exception_type", "message", "traceback", "frames", "where"):
             setattr(attempt, name, getattr(raised, name))
-        return Cause[kind.cause], kind.retry_after_s, attempt
+        return cause, retry_after_s, attempt
 
     def _report(self) -> None:
         """Spans of which nothing can run now."""

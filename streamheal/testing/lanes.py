@@ -48,6 +48,9 @@ class Lanes:
         self._heads.setdefault(lane, at)
         self._behind.setdefault(lane, [])
 
+    def is_blocked(self, at: At) -> bool:
+        return self._lane[at] in self._heads
+
     def settle(self, at: At) -> None:
         """Its lane goes on, if it was this record that blocked it."""
         lane = self._lane.pop(at)

@@ -126,15 +126,16 @@ def _processor(target: Any) -> Any:
 
 
 def _places(returned: Any, records: list[Record]) -> list[int]:
-    places = []
+    """Which of the records were returned as failed: the same objects, or copies with their positions."""
+    places = set()
     for failed in cast("Sequence[Record]", returned):
-        place = next((n for n, one in enumerate(records) if one is failed), None)
-        if place is None and failed in records:
-            place = records.index(failed)
-        if place is None:
+        same = [n for n, one in enumerate(records) if one is failed]
+        if not same and isinstance(failed, Record):
+            same = [n for n, one in enumerate(records) if one.position == failed.position]
+        if not same:
             raise TypeError(_BATCH_SHAPE.format(repr(failed)[:80]))
-        places.append(place)
-    return sorted(set(places))
+        places.add(same[0])
+    return sorted(places)
 
 
 async def _awaited(awaitable: Any) -> Any:

@@ -246,6 +246,32 @@ def test_a_batch_keeps_the_order_of_a_key_behind_a_culprit() -> None:
     assert len(report.done) == 5
 
 
+def test_a_throttled_batch_is_not_halved() -> None:
+    """To look for a culprit would only make a busy world busier."""
+    calls: list[int] = []
+
+    class Busy(RecordProcessor):
+        def process_records(self, records: Sequence[Record]) -> None:
+            calls.append(len(records))
+            if len(calls) == 1:
+                raise Throttled(retry_after_s=2)
+
+    report = heal(Busy, [record(n, f"key-{n % 4}") for n in range(8)])
+    assert len(report.done) == 8
+    assert calls[0] == 8
+    assert sum(calls[1:]) == 8
+
+
+def test_a_batch_may_name_who_failed_by_copies() -> None:
+    import msgspec
+
+    class Copies(RecordProcessor):
+        def process_records(self, records: Sequence[Record]) -> list[Record]:
+            return [msgspec.structs.replace(one, data=b"") for one in records if one.data == b"bad"]
+
+    assert [one.record.data for one in heal(Copies, ["good", "bad", "good"]).quarantined] == [b"bad"]
+
+
 def test_async_processors_share_one_event_loop() -> None:
     loops = set()
 
