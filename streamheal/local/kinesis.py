@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import time
 from collections.abc import Callable
 from typing import Any
+
+import msgspec
 
 from streamheal.local import requests, streams
 from streamheal.local.faults import invalid_argument, invalid_value, not_found
@@ -78,16 +81,25 @@ def describe_stream(region: str, request: requests.DescribeStream) -> dict[str, 
 
 
 def list_shards(region: str, request: requests.ListShards) -> dict[str, Any]:
-    after = request.exclusive_start_shard_id or ""
+    after, wanted = request.exclusive_start_shard_id or "", request.shard_filter
     if request.next_token:
-        request.stream_name, _, after = request.next_token.partition("|")
+        request.stream_name, after, wanted = _opened(request.next_token)
     stream = _stream(region, request)
-    shards = [shard for shard in _filtered(stream, request.shard_filter) if shard.shard_id > after]
+    shards = [shard for shard in _filtered(stream, wanted) if shard.shard_id > after]
     page = shards[: request.max_results]
     answer: dict[str, Any] = {"Shards": [shard.describe() for shard in page]}
     if len(page) < len(shards):
-        answer["NextToken"] = f"{stream.told.stream_name}|{page[-1].shard_id}"
+        token = msgspec.json.encode((stream.told.stream_name, page[-1].shard_id, wanted))
+        answer["NextToken"] = base64.b64encode(token).decode()
     return answer
+
+
+def _opened(token: str) -> tuple[str, str, requests.ShardFilter | None]:
+    """Whose page it was, after which shard the next begins, and by which filter."""
+    try:
+        return msgspec.json.decode(base64.b64decode(token), type=tuple[str, str, requests.ShardFilter | None])
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise invalid_argument("Invalid NextToken.") from error
 
 
 def _filtered(stream: Stream, wanted: requests.ShardFilter | None) -> list[Shard]:

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import logging
 import os
-import os
 import signal
 import socket
 import sys

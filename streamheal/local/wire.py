@@ -55,7 +55,7 @@ def json_as_cbor(body: bytes) -> bytes:
 def _from_cbor(body: bytes) -> Any:
     # The Java SDK tags times as CBOR does (tag 1), but counts milliseconds where CBOR means
     # seconds (seen with the SDK of KCL 3.1).
-    return cbor2.loads(body, semantic_decoders={1: lambda milliseconds: milliseconds / 1000})
+    return cbor2.loads(body, semantic_decoders={1: lambda milliseconds, _: milliseconds / 1000})
 
 
 def _with_milliseconds(value: Any, name: str = "") -> Any:
