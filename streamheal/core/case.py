@@ -58,6 +58,8 @@ class Case:
         tried_at: When we last sent it on its way, alone or not.
         kind: What its last failure was like.
         uniform: Every counted try failed in one way.
+        unweighed: It has had its tries, and no witness has come since the last of them. It may
+            be on its way to another by now.
         death: The death it is suspected of, until it has run alone.
         aside: How it is set aside, once that is decided.
     """
@@ -65,7 +67,7 @@ class Case:
     __slots__ = (
         "_tries_kind", "aside", "asked", "at", "attempts", "before", "began", "crashes_alone", "death", "due",
         "failed_at", "first_failed_at", "kind", "lonely", "loose", "phase", "position", "preceded", "size",
-        "store_failures", "throttles", "tried_at", "uniform",
+        "store_failures", "throttles", "tried_at", "uniform", "unweighed",
     )  # fmt: skip
 
     def __init__(self, record: Named, phase: Phase) -> None:
@@ -75,7 +77,7 @@ class Case:
         self.due = 0.0
         self.began = self.failed_at = self.tried_at = float("-inf")
         self.first_failed_at = float("inf")
-        self.lonely = self.preceded = False
+        self.lonely = self.preceded = self.unweighed = False
         self.uniform = True
         self.kind: Kind | None = None
         self._tries_kind: Kind | None = None
@@ -83,7 +85,7 @@ class Case:
         self.aside: Quarantine | None = None
 
     def failed(self, kind: Kind, began: float, ended: float) -> None:
-        self.kind, self.began, self.failed_at = kind, began, ended
+        self.kind, self.began, self.failed_at, self.unweighed = kind, began, ended, False
         if kind[0] is Cause.THROTTLED:
             self.throttles += 1
             return
@@ -110,8 +112,9 @@ class Caseload:
 
     def __init__(self) -> None:
         self.by_at: dict[At, Case] = {}
-        self.awaiting: dict[At, Case] = {}
+        self.awaiting: dict[At, Case] = {}  # a witness may decide about them
         self.undecided: dict[At, Case] = {}
+        self.retrying = 0
         self._tries: list[tuple[float, int, Case]] = []
         self._stores: list[tuple[float, int, Case]] = []
         self._for_cell: list[tuple[Position, int, Case]] = []
@@ -124,9 +127,11 @@ class Caseload:
         else:
             self.by_at[case.at] = case
         case.phase, case.due = phase, due
+        self.retrying += phase is Phase.RETRYING
         if phase in UNDECIDED:
             self.undecided[case.at] = case
-        if phase in AWAITING:
+        case.unweighed |= phase is Phase.TRIED
+        if phase in AWAITING or (case.unweighed and phase in AT_IT):
             self.awaiting[case.at] = case
         if phase in TIMED:
             heappush(self._tries, (due, next(self._nth), case))
@@ -142,6 +147,7 @@ class Caseload:
             case.due = float("nan")  # equals nothing: what is left of it in a heap is void
 
     def _leave(self, case: Case) -> None:
+        self.retrying -= case.phase is Phase.RETRYING
         self.undecided.pop(case.at, None)
         self.awaiting.pop(case.at, None)
 

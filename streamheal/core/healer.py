@@ -245,9 +245,9 @@ class Healer:
         if cause is not Cause.RAISED:
             case.lonely = True
             case.crashes_alone += cause is Cause.CRASHED
-        self._weigh(case, cause, event.alone, now)
+        self._count_tries(case, cause, event.alone, now)
 
-    def _weigh(self, case: Case, cause: Cause, alone: bool, now: float) -> None:
+    def _count_tries(self, case: Case, cause: Cause, alone: bool, now: float) -> None:
         """Whether the case has had its tries; if so, ask the witnesses."""
         policy = self._policy
         if cause is Cause.RAISED:
@@ -332,16 +332,25 @@ class Healer:
         found = bracket(case, self._chain)
         if found is Bracket.NONE:
             return
-        if case.phase is Phase.TRIED:
-            if found is Bracket.TIGHT:
-                self._set_aside(case, Verdict.WITNESSED, self._chain.began)
-                return
+        if case.unweighed and self._weigh(case, found):
+            return
+        if case.phase in AWAITING:
+            case.asked = 0
+            self._cases.move(case, Phase.FOR_CELL)
+
+    def _weigh(self, case: Case, found: Bracket) -> bool:
+        """What the bracket of its last try adds up to. Whoever is running again is not convicted meanwhile."""
+        guilty = found is Bracket.TIGHT
+        if not guilty:
+            case.unweighed = False
             case.loose += case.preceded
-            if case.loose >= self._policy.brackets_loose:
-                self._set_aside(case, Verdict.THINLY, case.first_failed_at)
-                return
-        case.asked = 0
-        self._cases.move(case, Phase.FOR_CELL)
+        if case.phase is Phase.ALONE:
+            return False
+        if guilty:
+            self._set_aside(case, Verdict.WITNESSED, self._chain.began)
+        elif case.loose >= self._policy.brackets_loose:
+            self._set_aside(case, Verdict.THINLY, case.first_failed_at)
+        return case.phase is Phase.STORING
 
     def _judge_left_over(self, now: float) -> None:
         """Patience is over and nobody is left to ask: one more try alone for each, then decide."""
@@ -424,8 +433,9 @@ class Healer:
 
     @property
     def _nobody_to_ask(self) -> bool:
-        """All else is settled, or queued behind a record in trouble."""
-        return bool(self._cases.undecided) and not self.ledger.unreported and not self._policy.replaying
+        """All else is settled, or queued behind a record that is ours."""
+        cases = self._cases
+        return bool(cases.undecided) and not (self.ledger.unreported or cases.retrying or self._policy.replaying)
 
     def _human_at(self) -> float:
         nobody = self._nobody_to_ask
@@ -475,8 +485,7 @@ class Healer:
     def _probe(self, now: float) -> None:
         """One fresh record, and the one of ours that has waited longest: a true poison must not eat all probes."""
         self._outage.probed(now, self._jitter)
-        if self.ledger.unreported:
-            self._said.append(Limit(1))
+        self._said.append(Limit(1))
         able = [case for case in self._cases.undecided_in_order() if case.phase not in (Phase.ALONE, Phase.RETRYING)]
         if able:
             case = min(able, key=lambda case: (case.tried_at, case.at))

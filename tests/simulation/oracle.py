@@ -153,6 +153,8 @@ class Oracle:
         story = f"shard {side.number} at {self._world.now:.0f} s, step {self._world.steps}: " + (
             f"{core.needs_human=} {core.paused=} left {[track.name for track in left]}"
         )
+        if self._world.now - side.born_at < 1_000:
+            return  # nobody can have decided anything yet
         if self._world.now < 8_000 or not core.needs_human or not left:
             raise Violation(f"stuck: {story}")
         if any(track.rec.kind in INNOCENT for track in left):

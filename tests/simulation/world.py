@@ -84,6 +84,7 @@ class Side:
         world = self.world
         world.oracle.seen["lives"] += 1
         self.starts = self.starts + 1 if self.checkpoint == self._started_at else 1
+        self.born_at = world.now
         self._started_at = self.began_after = self.next = self.checkpoint
         self.core = Healer(
             str(self.number), world.spec.policy, world.host, starts=self.starts, doubt=self.doubt
@@ -193,6 +194,9 @@ class Side:
                 case Order.SHARD_COMPLETE:
                     world.oracle.complete(self)
                     self.finished = True
+                    self._abandon()
+                case Order.SHUTDOWN_COMPLETE:
+                    self._abandon()
                 case Order.STOP_SHARD:
                     if self.deaths < world.spec.policy.deaths_stop or not self.core.needs_human:
                         raise Violation(f"stopped after {self.deaths} deaths")
