@@ -29,7 +29,7 @@ from streamheal.core.policy import Policy
 from streamheal.engines.base import Engine
 from streamheal.engines.poll import PollEngine
 from streamheal.engines.replay import ReplayEngine
-from streamheal.errors import Unavailable, UsageError
+from streamheal.errors import AlreadyRunning, StateError, Unavailable, UsageError
 from streamheal.people.listing import print_list
 from streamheal.people.live import LiveView
 from streamheal.quarantine import open as quarantine
@@ -146,13 +146,18 @@ class Host:
         )
 
     async def keep_owning(self) -> None:
-        """Raises `AlreadyRunning` when another host has taken the application over."""
+        """
+        Raises:
+            StateError: Another host has taken the application over; it is not for us to go on.
+        """
         while True:
             await asyncio.sleep(_OWN_EVERY_S)
             try:
                 await asyncio.to_thread(self.state.keep_owning)
             except Unavailable as error:
                 self.chronicle.warning("state_unavailable", error=str(error))
+            except AlreadyRunning as error:
+                raise StateError(f"lost the application to another host: {error}") from error
 
 
 async def _patiently(call: Callable[[], T]) -> T:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 from streamheal.runtime.host import Runtime
 
@@ -45,7 +45,7 @@ async def drive(runtime: Runtime, *beside: Awaitable[None]) -> int:
     return NEEDS_HUMAN if runtime.needs_human else DONE
 
 
-async def _until_done(main: asyncio.Future[None], companions: list[asyncio.Future[None]], runtime: Runtime) -> None:
+async def _until_done(main: asyncio.Future[None], companions: Sequence[asyncio.Future[None]], runtime: Runtime) -> None:
     waiting = {main, *companions}
     failure: BaseException | None = None
     while not main.done():

@@ -149,7 +149,8 @@ class Runtime:
         watching = asyncio.create_task(self._watch(), name="watch")
         asked = asyncio.create_task(self._done.wait(), name="asked to stop")
         try:
-            await asyncio.wait({asked, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+            waits: list[asyncio.Future[Any]] = [asked, self._failure]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             bringing.cancel()
             if not self._failure.done():
                 await self._wind_down()
