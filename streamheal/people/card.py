@@ -44,7 +44,7 @@ def _parts(envelope: Envelope, group_size: int, width: int) -> Iterator[Renderab
     yield Text()
     yield from _record(envelope, width)
     yield from _attempts(envelope.attempts, width)
-    yield _code(envelope)
+    yield _code(envelope, width)
     yield from _became(envelope, width)
 
 
@@ -141,10 +141,11 @@ def _attempts(attempts: Sequence[Attempt], width: int) -> Iterator[RenderableTyp
 def _attempt(attempt: Attempt, before: Attempt | None, width: int) -> Text:
     said = "the same" if before is not None and _alike(before, attempt) else _what_happened(attempt)
     if attempt.alone:
-        said += ", in a process of its own"
+        alone = ", in a process of its own"
+        said = one_line(said, max(20, width - 30 - len(alone))) + alone
     when = moment(attempt.started_at, day=False, fraction=True)
-    line = Text(f" {attempt.number:>2}  {when}  {duration(attempt.duration_s):>8}   ")
-    return line.append(one_line(said, max(40, 2 * width)))
+    line = Text(f" {attempt.number:>2}  {when}  {duration(attempt.duration_s):>8}   ", no_wrap=True)
+    return line.append(one_line(said, max(20, width - line.cell_len)))
 
 
 def _alike(one: Attempt, other: Attempt) -> bool:
@@ -189,12 +190,12 @@ def _evidence(attempt: Attempt, width: int) -> Iterator[RenderableType]:
         yield Padding(Text("\n".join(log)), (0, 0, 0, _INDENT))
 
 
-def _code(envelope: Envelope) -> Text:
+def _code(envelope: Envelope, width: int) -> Text:
     code = envelope.code
     release = f"release {code.version}" if code.version else "no release named"
     packages = [f"{name} {version}" for name, version in list(code.packages.items())[:4]]
     facts = [code.processor, release, f"Python {code.python}", *packages, f"on {envelope.host}"]
-    return Text.assemble(_label("Code"), "  ".join(one_line(fact) for fact in facts))
+    return _labelled("Code", [one_line(fact) for fact in facts], width)
 
 
 def _became(envelope: Envelope, width: int) -> Iterator[RenderableType]:

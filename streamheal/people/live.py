@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
@@ -20,8 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 from streamheal.people import colours
-from streamheal.people.plain import count, duration, one_line, short_shard
-from streamheal.people.sentences import sentence
+from streamheal.people.plain import count, duration, one_line, plain, short_shard
+from streamheal.people.sentences import key, sentence
 
 _REFRESH_S = 1 / 8
 _EVENTS_SHOWN = 8
@@ -100,6 +101,15 @@ class Rates:
         return (after.get(shard_id, 0) - before.get(shard_id, 0)) / (ended - began)
 
 
+@dataclass(slots=True)
+class _Said:
+    when: str
+    shard: str
+    said: str
+    key: tuple[object, ...] | None
+    times: int = 1
+
+
 class LiveView:
     """Draws itself while it is entered, and does nothing at all where nobody watches.
 
@@ -130,7 +140,7 @@ class LiveView:
         self._clock = clock
         self._wall_clock = wall_clock
         self._rates = Rates()
-        self._events: deque[tuple[str, str, str]] = deque(maxlen=_EVENTS_SHOWN)
+        self._events: list[_Said] = []
         self._progress = ""
         self._live: Live | None = None
 
@@ -169,7 +179,17 @@ class LiveView:
             self._progress = _replay_progress(fields)
         elif said := sentence(name, fields):
             when = datetime.fromtimestamp(self._wall_clock(), UTC).strftime("%H:%M:%S")
-            self._events.append((when, short_shard(str(fields.get("shard_id", ""))), said))
+            event = _Said(when, short_shard(str(fields.get("shard_id", ""))), said, key(name, fields))
+            self._events = [*self._without(event, name, fields), event][-_EVENTS_SHOWN:]
+
+    def _without(self, event: _Said, name: str, fields: dict[str, Any]) -> list[_Said]:
+        """The lines shown but for one that says the same: the new one then counts for both."""
+        same = next((one for one in self._events if one.key is not None and one.key == event.key), None)
+        if same is None:
+            return self._events
+        event.times = same.times + 1
+        event.said = sentence(name, fields, event.times) or event.said
+        return [one for one in self._events if one is not same]
 
     # -- the picture ---------------------------------------------------------------------
 
@@ -179,7 +199,7 @@ class LiveView:
         self._rates.note(self._clock(), shards)
         parts: list[RenderableType] = []
         if self._title:
-            parts += [Text(one_line(self._title), style="bold", no_wrap=True, overflow="ellipsis"), Text()]
+            parts += [Text(plain(self._title), style="bold", no_wrap=True, overflow="ellipsis"), Text()]
         below = self._below(shards)
         waiting = min(_WAITING_SHOWN, sum(bool(shard.waits_for) for shard in shards))
         # Two lines more: the table's head, and what is said of those left out.
@@ -196,7 +216,7 @@ class LiveView:
         if self._progress:
             lines.append(Text(f" {self._progress}", no_wrap=True, overflow="ellipsis"))
         if self._events:
-            lines += [Text(), *(self._line(*event) for event in self._events)]
+            lines += [Text(), *(self._line(event) for event in self._events)]
         return lines
 
     def _table(self, shards: Sequence[Figures]) -> Table:
@@ -236,9 +256,9 @@ class LiveView:
                 lines.append(line.append_text(why))
         return lines[:_WAITING_SHOWN]
 
-    def _line(self, when: str, shard: str, said: str) -> Text:
-        line = Text(f" {when}  {shard:<7}  ", style=colours.QUIET, no_wrap=True, overflow="ellipsis")
-        return line.append(said, style="default not dim")
+    def _line(self, event: _Said) -> Text:
+        line = Text(f" {event.when}  {event.shard:<7}  ", style=colours.QUIET, no_wrap=True, overflow="ellipsis")
+        return line.append(event.said, style="default not dim")
 
 
 def _worst(shards: list[Figures], rows_max: int) -> tuple[list[Figures], list[Figures]]:
@@ -285,13 +305,12 @@ def totals(sums: Totals, noun: str = "record", width: int = 120) -> list[Text]:
 
 
 def _replay_progress(fields: dict[str, Any]) -> str:
-    """`replay_progress` comes with what is known: settled, total, healed, failed."""
-    total, settled = fields.get("total"), fields.get("settled")
+    """Of `done` records that are settled, of `total`, some `failed` again; the rest are healed."""
+    total, settled, failed = fields.get("total"), fields.get("done"), fields.get("failed")
     parts = []
     if isinstance(settled, int) and isinstance(total, int) and total > 0:
         full = min(20, settled * 20 // total)
         parts.append(f"{'█' * full}{'░' * (20 - full)}  {settled:,} of {total:,}")
-    for name in ("healed", "failed"):
-        if isinstance(fields.get(name), int):
-            parts.append(f"{fields[name]:,} {name}")
+        if isinstance(failed, int):
+            parts.append(f"{max(0, settled - failed):,} healed   {failed:,} failed again")
     return "   ".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from streamheal.people.plain import plain
 
@@ -29,10 +30,29 @@ def _as_json(data: bytes, width: int) -> list[str] | None:
     # Nesting a thousand deep is still somebody's payload.
     except (ValueError, RecursionError):
         return None
-    flat = plain(json.dumps(value, ensure_ascii=False))
-    if len(flat) <= width:
+    try:
+        return _lay_out(value, "", width)
+    except RecursionError:
+        return None
+
+
+def _lay_out(value: Any, before: str, width: int, after: str = "") -> list[str]:
+    """On one line what fits on one line; else a member a line, and so on within.
+
+    `before` is what stands before it on its first line, `after` the comma behind it.
+    """
+    flat = before + plain(json.dumps(value, ensure_ascii=False)) + after
+    if len(flat) <= width or not isinstance(value, dict | list) or not value:
         return [flat]
-    return plain(json.dumps(value, ensure_ascii=False, indent=2)).split("\n")
+    indent = " " * (len(before) - len(before.lstrip()) + 2)
+    if isinstance(value, dict):
+        members = [(f"{indent}{plain(json.dumps(name, ensure_ascii=False))}: ", one) for name, one in value.items()]
+    else:
+        members = [(indent, one) for one in value]
+    lines = [before + ("{" if isinstance(value, dict) else "[")]
+    for nth, (start, one) in enumerate(members, 1):
+        lines += _lay_out(one, start, width, "," if nth < len(members) else "")
+    return [*lines, indent[2:] + ("}" if isinstance(value, dict) else "]") + after]
 
 
 def _as_text(data: bytes) -> list[str] | None:

@@ -12,47 +12,68 @@ Fields = Mapping[str, Any]
 _ID_LENGTH = 8
 
 
-def sentence(name: str, fields: Fields) -> str | None:
-    """One line on an event of the runtime; None for those nobody need watch."""
+def sentence(name: str, fields: Fields, times: int = 1) -> str | None:
+    """One line on an event of the runtime; None for those nobody need watch.
+
+    Args:
+        times: So many events that `key` finds alike are told at once; `fields` are the last one's.
+    """
     tell = _TELLERS.get(name)
-    return None if tell is None else one_line(tell(fields), 300)
+    said = None if tell is None else tell(fields, times)
+    return None if said is None else one_line(said, 300)
 
 
-def _record_quarantined(fields: Fields) -> str:
+def key(name: str, fields: Fields) -> tuple[object, ...] | None:
+    """Equal for events that are better told together; None: this one is told by itself."""
+    if name in ("record_quarantined", "record_cleared"):
+        return name, fields.get("shard_id"), fields.get("fingerprint")
+    return None
+
+
+def _record_quarantined(fields: Fields, times: int) -> str:
     title = fields.get("title") or fields.get("reason") or "no reason given"
-    return f"{_name(fields)} set aside: {title}"
+    more = f" and {times - 1:,} more" if times > 1 else ""
+    return f"{_name(fields)}{more} set aside: {title}"
 
 
-def _record_cleared(fields: Fields) -> str:
+def _record_cleared(fields: Fields, times: int) -> str:
+    if times > 1:
+        return f"{times:,} records were suspect, ran alone, and are done"
     return f"{_name(fields)} was suspect, ran alone, and is done"
 
 
-def _worker_died(fields: Fields) -> str:
+def _worker_died(fields: Fields, times: int) -> str | None:
+    if fields.get("why") == "by_us":
+        return None  # stopped because its shard was taken away
+    worker, cause = fields.get("worker") or "a worker", fields.get("cause")
+    how = _how_it_died(fields)
+    if cause == "cell":
+        return f"{worker} {how}, with one record in it, alone"
     running = fields.get("running")
-    while_running = ""
-    if isinstance(running, int):
-        alone = "; each is tried alone" if running > 1 else "; it is tried alone"
-        while_running = f" while {count(running, 'record')} ran{alone}" if running else " while no record ran"
-    match fields.get("cause"):
-        case "signal":
-            how = f"was killed ({fields['signal']})" if fields.get("signal") else "was killed by a signal"
-        case "exit":
-            how = f"exited with {fields['exit_code']}" if fields.get("exit_code") is not None else "exited"
-        case "deadline":
-            how = "was stopped: a record passed its deadline"
-        case "cell":
-            return f"{_name(fields)} killed its process alone"
-        case other:
-            how = f"died ({other})" if other else "died"
-    return f"{fields.get('worker') or 'a worker'} {how}{while_running}"
+    if not isinstance(running, int):
+        return f"{worker} {how}"
+    if not running:
+        return f"{worker} {how} while no record ran"
+    alone = "; each is tried alone" if running > 1 else "; it is tried alone"
+    return f"{worker} {how} while {count(running, 'record')} ran{alone}"
 
 
-def _shard_paused(fields: Fields) -> str:
+def _how_it_died(fields: Fields) -> str:
+    if fields.get("cause") == "deadline" or fields.get("why") == "overran":
+        return "was stopped: a record passed its deadline"
+    if fields.get("signal"):
+        return f"died ({fields['signal']})"
+    if fields.get("exit_code") is not None:
+        return f"exited with {fields['exit_code']}"
+    return "died"
+
+
+def _shard_paused(fields: Fields, times: int) -> str:
     why = f": {fields['why']}" if fields.get("why") else ""
     return f"paused{why}; it probes until something succeeds"
 
 
-def _quarantine_unavailable(fields: Fields) -> str:
+def _quarantine_unavailable(fields: Fields, times: int) -> str:
     records = fields.get("records")
     waiting = f"; {count(records, 'record')} wait" if isinstance(records, int) else ""
     waiting = waiting.replace("1 record wait", "1 record waits")
@@ -63,13 +84,13 @@ def _because(fields: Fields) -> str:
     return f" ({fields['error']})" if fields.get("error") else ""
 
 
-def _initialize_failed(fields: Fields) -> str:
+def _initialize_failed(fields: Fields, times: int) -> str:
     again_s = fields.get("again_in_s")
     again = f"; again in {duration(again_s)}" if isinstance(again_s, int | float) else ""
     return f"the processor's initialize failed{_because(fields)}{again}"
 
 
-def _human_called(fields: Fields) -> str:
+def _human_called(fields: Fields, times: int) -> str:
     return f"needs a human: {fields.get('why') or 'it cannot go on by itself'}"
 
 
@@ -81,20 +102,22 @@ def _name(fields: Fields) -> str:
     return f"record …{sequence_number[-4:]}" if sequence_number else "a record"
 
 
-_TELLERS: dict[str, Callable[[Fields], str]] = {
+_TELLERS: dict[str, Callable[[Fields, int], str | None]] = {
     "human_called": _human_called,
-    "hook_failed": lambda fields: f"the processor's {fields.get('hook', 'hook')} failed{_because(fields)}",
+    "hook_failed": lambda fields, times: f"the processor's {fields.get('hook', 'hook')} failed{_because(fields)}",
     "initialize_failed": _initialize_failed,
     "quarantine_unavailable": _quarantine_unavailable,
     "record_cleared": _record_cleared,
     "record_quarantined": _record_quarantined,
-    "shard_complete": lambda fields: "complete: every record of it is settled",
-    "shard_ended": lambda fields: "read to its end",
+    "shard_complete": lambda fields, times: "complete: every record of it is settled",
+    "shard_ended": lambda fields, times: "read to its end",
     "shard_paused": _shard_paused,
-    "shard_resumed": lambda fields: "goes on: something succeeded",
-    "shard_stopped": lambda fields: "stopped; its checkpoint stays where it is",
-    "state_unavailable": lambda fields: f"the state does not answer{_because(fields)}; trying again",
-    "checkpoint_failed": lambda fields: f"a checkpoint was not kept{_because(fields)}; trying again",
-    "stop_requested": lambda fields: f"asked to stop ({fields.get('signal', 'a signal')}): finishing what is open",
+    "shard_resumed": lambda fields, times: "goes on: something succeeded",
+    "shard_stopped": lambda fields, times: "stopped; its checkpoint stays where it is",
+    "state_unavailable": lambda fields, times: f"the state does not answer{_because(fields)}; trying again",
+    "checkpoint_failed": lambda fields, times: f"a checkpoint was not kept{_because(fields)}; trying again",
+    "stop_requested": lambda fields, times: (
+        f"asked to stop ({fields.get('signal', 'a signal')}): finishing what is open"
+    ),
     "worker_died": _worker_died,
 }

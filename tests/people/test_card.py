@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamheal.people.card import print_card
-from streamheal.people.payload import preview
+from streamheal.people.payload import _lay_out, preview
 from streamheal.quarantine.envelope import Discard, Replay
 from tests.people.envelopes import attempt, console, envelope, printed
 
@@ -173,6 +175,29 @@ def test_json_is_laid_out_when_it_does_not_fit_on_a_line() -> None:
     assert lines[:2] == ["{", '  "item 0": 0,']
     assert lines[-1] == "…"
     assert len(lines) <= 16
+    nested = {"order": 4711, "items": [{"article": "lamp", "cents": 4450}, {"article": "rug", "cents": 11900}]}
+    assert preview(json.dumps(nested).encode(), 50) == [
+        "{",
+        '  "order": 4711,',
+        '  "items": [',
+        '    {"article": "lamp", "cents": 4450},',
+        '    {"article": "rug", "cents": 11900}',
+        "  ]",
+        "}",
+    ]
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=9),
+        lambda one: st.lists(one) | st.dictionaries(st.text(max_size=9), one),
+    )
+)
+def test_laid_out_json_is_the_same_json(value: Any) -> None:
+    ascii_only = json.dumps(value)
+    lines = "\n".join(_lay_out(json.loads(ascii_only), "", 20))
+    if "\\u" not in ascii_only and "\\x" not in lines:
+        assert json.loads(lines) == value
 
 
 def test_text_is_text_and_the_rest_is_bytes() -> None:

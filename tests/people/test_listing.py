@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from streamheal.people.listing import grouped, print_list
+from streamheal.people.listing import grouped, print_list, program
 from streamheal.quarantine.envelope import Envelope
 from tests.people.envelopes import console, envelope, printed
 
@@ -85,3 +87,14 @@ def test_of_a_flood_only_one_envelope_a_cause_is_kept() -> None:
     (group,) = grouped(envelope(nth) for nth in range(1, 2000))
     assert group.records == 1999
     assert group.since == min(envelope(nth).quarantined_at for nth in range(1, 2000))
+
+
+def test_commands_are_called_as_this_one_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`make demo` runs .venv/bin/streamheal; no shell would find a bare streamheal then."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.argv", [".venv/bin/streamheal", "demo"])
+    assert program() == ".venv/bin/streamheal"
+    (tmp_path / "streamheal").touch(0o755)
+    assert program() == "streamheal"
+    monkeypatch.setattr("sys.argv", ["/usr/bin/pytest"])
+    assert program() == "streamheal"

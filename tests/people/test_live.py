@@ -73,9 +73,8 @@ def test_it_fits_on_the_screen(width: int, height: int, shards: int) -> None:
         on, *(shard(nth, waits_for="1 suspect to be judged" if nth % 7 == 3 else None) for nth in range(shards))
     )
     for nth in range(20):
-        live.event(
-            "record_quarantined", {"shard_id": "shardId-000000000003", "id": f"{nth:08d}xyz", "title": "x" * 300}
-        )
+        fields = {"shard_id": "shardId-000000000003", "id": f"{nth:08d}xyz", "title": "x" * 300, "fingerprint": nth}
+        live.event("record_quarantined", fields)
     lines = picture(live, on).rstrip("\n").split("\n")
     assert len(lines) < height
     assert max(map(len, lines)) <= width
@@ -115,8 +114,8 @@ def test_on_a_terminal_it_is_drawn_and_the_last_picture_stays() -> None:
 def test_a_replay_shows_how_far_it_is() -> None:
     on = console(120)
     live = view(on, shard(0))
-    live.event("replay_progress", {"settled": 5, "total": 10, "healed": 4, "failed": 1})
-    assert "██████████░░░░░░░░░░  5 of 10   4 healed   1 failed" in picture(live, on)
+    live.event("replay_progress", {"done": 5, "total": 10, "failed": 1})
+    assert "██████████░░░░░░░░░░  5 of 10   4 healed   1 failed again" in picture(live, on)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +124,7 @@ def test_a_replay_shows_how_far_it_is() -> None:
         (
             "worker_died",
             {"cause": "signal", "signal": "SIGSEGV", "running": 3, "worker": "worker 1"},
-            "worker 1 was killed (SIGSEGV) while 3 records ran; each is tried alone",
+            "worker 1 died (SIGSEGV) while 3 records ran; each is tried alone",
         ),
         (
             "worker_died",
@@ -133,8 +132,13 @@ def test_a_replay_shows_how_far_it_is() -> None:
             "a worker exited with 7 while 1 record ran; it is tried alone",
         ),
         ("worker_died", {"cause": "deadline"}, "a worker was stopped: a record passed its deadline"),
-        ("worker_died", {"cause": "cell", "id": "7f3k9x2mzzz"}, "7f3k9x2m killed its process alone"),
+        (
+            "worker_died",
+            {"cause": "cell", "signal": "SIGSEGV", "worker": "cell (pid 9)"},
+            "cell (pid 9) died (SIGSEGV), with one record in it, alone",
+        ),
         ("worker_died", {}, "a worker died"),
+        ("worker_died", {"cause": "exit", "why": "by_us"}, None),
         (
             "record_quarantined",
             {"id": "7f3k9x2mzzz", "title": "KeyError: 'customer'", "reason": "exception"},
@@ -159,6 +163,23 @@ def test_a_replay_shows_how_far_it_is() -> None:
 )
 def test_events_become_sentences(name: str, fields: dict[str, object], said: str | None) -> None:
     assert sentence(name, fields) == said
+
+
+def test_events_that_say_the_same_are_one_line() -> None:
+    on = console(120)
+    live = view(on, shard(3))
+    for nth in range(1000):
+        same = {"shard_id": "shardId-000000000003", "id": f"{nth:08d}", "fingerprint": "f", "title": "KeyError"}
+        live.event("record_quarantined", same)
+        live.event("record_cleared", {"shard_id": "shardId-000000000003", "sequence_number": str(nth)})
+    live.event("worker_died", {"worker": "worker 1", "signal": "SIGKILL"})
+    live.event(
+        "record_quarantined", {"shard_id": "shardId-000000000004", "id": "zzz", "fingerprint": "f", "title": "x"}
+    )
+    assert [line.split(maxsplit=2)[2] for line in picture(live, on).rstrip("\n").split("\n")[-4:-2]] == [
+        "00000999 and 999 more set aside: KeyError",
+        "1,000 records were suspect, ran alone, and are done",
+    ]
 
 
 def test_a_screen_can_be_kept_as_a_picture(tmp_path: Path) -> None:
