@@ -55,8 +55,8 @@ def _bucket(url: str, option: str) -> tuple[str, str]:
 
 
 def _kinesis(url: str, state: Memory | None, aws: AwsOptions) -> Store:
+    from streamheal.quarantine.bucket import Bucket
     from streamheal.quarantine.kinesis import KinesisStore
-    from streamheal.quarantine.s3 import S3Store
 
     parts = urlsplit(url)
     options = parse_qs(parts.query, keep_blank_values=True)
@@ -67,4 +67,4 @@ def _kinesis(url: str, state: Memory | None, aws: AwsOptions) -> Store:
         raise UsageError(f"--quarantine spills to {spill!r}: expected kinesis://stream?spill=s3://bucket/prefix")
     if state is None:
         raise UsageError(f"--quarantine {url} keeps what became of its records in the state: give --state too")
-    return KinesisStore(url, parts.netloc, S3Store(*_bucket(spill, "spill"), aws) if spill else None, state, aws)
+    return KinesisStore(url, parts.netloc, Bucket(*_bucket(spill, "spill"), aws) if spill else None, state, aws)

@@ -56,7 +56,7 @@ def decode(raw: bytes, where: str) -> Envelope:
         raise StoreError(f"{where} is not an envelope that this streamheal reads: {error}") from error
 
 
-def matches(header: Header | Envelope, selection: Selection) -> bool:
+def matches(header: Header, selection: Selection) -> bool:
     return (
         (not selection.ids or any(header.id.startswith(prefix) for prefix in selection.ids))
         and selection.fingerprint in (None, header.fingerprint)
@@ -96,12 +96,12 @@ def selected(
     held: dict[str, bytes] = {}
     held_bytes = 0
     for key, raw in found:
-        header = _header(raw, key)
-        if header is None or not matches(header, selection):
+        one = header(raw, key)
+        if one is None or not matches(one, selection):
             continue
-        order.append((header.quarantined_at, header.id, key))
+        order.append((one.quarantined_at, one.id, key))
         if held_bytes + len(raw) <= _HELD_BYTES_MAX:
-            held[header.id] = raw
+            held[one.id] = raw
             held_bytes += len(raw)
     order.sort(key=lambda one: one[:2])
     for _, id, key in order:
@@ -110,16 +110,16 @@ def selected(
             yield decode(again, str(key))
 
 
-def _header(raw: bytes, key: object) -> Header | None:
+def header(raw: bytes, where: object) -> Header | None:
     """None for what is no envelope of ours: one strange file must not hide all others."""
     try:
-        header = _headers.decode(raw)
-        if header.streamheal == 1:
-            return header
-        why = f"format {header.streamheal}"
+        found = _headers.decode(raw)
+        if found.streamheal == 1:
+            return found
+        why = f"format {found.streamheal}"
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         why = str(error)
-    structlog.get_logger("streamheal").warning("envelope_unreadable", where=str(key), error=why)
+    structlog.get_logger("streamheal").warning("envelope_unreadable", where=str(where), error=why)
     return None
 
 
