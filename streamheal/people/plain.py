@@ -64,7 +64,7 @@ def size(length: int) -> str:
 def duration(seconds: float) -> str:
     """`0.8 ms`, `0.7 s`, `1.9 s`, `4 min 10 s`, `3 h 20 min`."""
     if seconds < 0.1:
-        return f"{seconds * 1000:.1f} ms"
+        return f"{seconds * 1000:.1f} ms" if seconds >= 0.0001 else "< 0.1 ms"
     if seconds < 100:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

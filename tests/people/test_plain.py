@@ -38,7 +38,14 @@ def test_letters_of_all_languages_stay() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "said"),
-    [(0.0008, "0.8 ms"), (0.708, "0.7 s"), (1.94, "1.9 s"), (250, "4 min 10 s"), (12_000, "3 h 20 min"), (0, "0.0 ms")],
+    [
+        (0.0008, "0.8 ms"),
+        (0.708, "0.7 s"),
+        (1.94, "1.9 s"),
+        (250, "4 min 10 s"),
+        (12_000, "3 h 20 min"),
+        (0, "< 0.1 ms"),
+    ],
 )
 def test_durations_carry_their_unit(seconds: float, said: str) -> None:
     assert duration(seconds) == said
