@@ -25,6 +25,9 @@ _BATCH_BYTES_MAX = 5 << 20
 # Kinesis refuses single records of a request when a shard is busy (1 MiB and 1,000 records a second).
 _TRIES, _RETRY_S = 3, 0.25
 
+# Whoever asked for the write tries again by himself, and may have been asked to stop meanwhile.
+_PATIENCE_S = 1.0
+
 # Where a payload has spilled, so much of its masked form stays to be shown.
 _MASKED_BYTES_MAX = 64 * 1024
 
@@ -77,7 +80,9 @@ class Sender:
 
     def _bytes_max(self) -> int:
         if self.record_bytes_max is None:
-            answer = self._stream.call("describe_stream_summary", "describe", StreamName=self._stream.name)
+            answer = self._stream.call(
+                "describe_stream_summary", "describe", patience_s=_PATIENCE_S, StreamName=self._stream.name
+            )
             self.record_bytes_max = answer["StreamDescriptionSummary"].get("MaxRecordSizeInKiB", 1024) * 1024
         return self.record_bytes_max
 
@@ -101,7 +106,9 @@ class Sender:
     def _put_records(self, batch: list[_Entry]) -> list[tuple[_Entry, str]]:
         """Those that were refused, with what Kinesis said."""
         records: list[dict[str, Any]] = [{"Data": entry.data, "PartitionKey": entry.key} for entry in batch]
-        answer = self._stream.call("put_records", "write to", StreamName=self._stream.name, Records=records)
+        answer = self._stream.call(
+            "put_records", "write to", patience_s=_PATIENCE_S, StreamName=self._stream.name, Records=records
+        )
         said = zip(batch, answer["Records"], strict=True)
         return [
             (entry, f"{one['ErrorCode']}: {one.get('ErrorMessage', '')}")

@@ -17,7 +17,7 @@ from streamheal.errors import StoreError, StoreUnavailable, Unavailable
 _RECORDS_A_CALL = 1000
 
 # Five GetRecords a second and shard, for all who read it (Kinesis quotas): being asked to wait is common.
-_THROTTLED_S_MAX = 60.0
+_READ_PATIENCE_S = 60.0
 
 
 class Place(NamedTuple):
@@ -45,9 +45,10 @@ class Stream:
                 self._client_made = aws.client("kinesis", self._options, connections=16)
             return self._client_made
 
-    def call(self, operation: str, what: str, **arguments: Any) -> dict[str, Any]:
-        """One call, throttling waited out; other errors as `StoreUnavailable` or `StoreError`."""
-        give_up_at, wait_s = time.monotonic() + _THROTTLED_S_MAX, 0.2
+    def call(self, operation: str, what: str, *, patience_s: float | None = None, **arguments: Any) -> dict[str, Any]:
+        """One call, throttling waited out for a while; other errors as `StoreUnavailable` or `StoreError`."""
+        patience_s = _READ_PATIENCE_S if patience_s is None else patience_s
+        give_up_at, wait_s = time.monotonic() + patience_s, 0.2
         while True:
             try:
                 answer: dict[str, Any] = getattr(self.client(), operation)(**arguments)
