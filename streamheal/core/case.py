@@ -117,7 +117,7 @@ class Caseload:
         self.retrying = 0
         self._tries: list[tuple[float, int, Case]] = []
         self._stores: list[tuple[float, int, Case]] = []
-        self._for_cell: list[tuple[Position, int, Case]] = []
+        self._for_cell: list[tuple[float, Position, int, Case]] = []
         self._nth = count()  # so that heaps never compare cases
 
     def move(self, case: Case, phase: Phase, due: float = 0.0) -> None:
@@ -138,7 +138,9 @@ class Caseload:
         elif phase is Phase.STORE_WAIT:
             heappush(self._stores, (due, next(self._nth), case))
         elif phase is Phase.FOR_CELL:
-            heappush(self._for_cell, (case.position, next(self._nth), case))
+            # Whoever was never tried comes first: records that hang again and again would
+            # else keep an innocent neighbour waiting for ever.
+            heappush(self._for_cell, (case.tried_at, case.position, next(self._nth), case))
 
     def close(self, case: Case) -> None:
         """The record is settled. It may be one that never was ours."""
@@ -176,10 +178,10 @@ class Caseload:
             yield self._stores[0][2]
 
     def first_for_cell(self) -> Case | None:
-        """The earliest record that is to run alone; it stays so until moved."""
+        """Whose turn it is to run alone; it stays so until moved."""
         heap = self._for_cell
         while heap:
-            case = heap[0][2]
+            case = heap[0][3]
             if case.phase is Phase.FOR_CELL and case.at in self.by_at:
                 return case
             heappop(heap)

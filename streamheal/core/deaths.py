@@ -52,9 +52,7 @@ def inquire(died: WorkerDied, ledger: Ledger) -> Inquest:
 
 def give_again(ledger: Ledger, asks: dict[int, tuple[int, ...]]) -> list[Give]:
     """All that is open, in stream order, so that the next worker's lanes come out as they were."""
-    return [
-        _give(span, asks.get(span.number, ())) for span in ledger.spans.values() if span.left or not span.reported
-    ]
+    return [_give(span, asks.get(span.number, ())) for span in ledger.spans.values() if span.left or not span.reported]
 
 
 def _give(span: Span, asks: tuple[int, ...]) -> Give:

@@ -9,7 +9,8 @@ acknowledgement comes back; a process or the host dies in between.
 
     generate.py   what a seed stands for
     lanes.py      the worker's side of a shard
-    world.py      time, processes, cells, store and engine; carries out what the core decides
+    side.py       one shard: engine, store, cells; carries out what the core decides
+    world.py      time, processes, and what running does
     oracle.py     what truly happened, and what must never
     shrink.py     the smallest world that fails in the same way
 """

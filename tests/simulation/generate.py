@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from streamheal.core.policy import Policy
 
@@ -71,7 +71,6 @@ class Spec:
     trickle_s: float = 0.0  # a fine record of a new key every so often, while anything is open
     pace_s: float = 0.003  # how long one step takes, at most
     batch_max: int = 1  # records in one call of the processor
-    tags: tuple[str, ...] = field(default=(), compare=False)
 
 
 def make(seed: int) -> Spec:
@@ -131,9 +130,8 @@ def _outages(dice: random.Random, shards: int) -> tuple[Down, ...]:
 
 def _faults(dice: random.Random) -> tuple[Fault, ...]:
     whats = ["kill", "kill", "kill", "kill", "oom", "host", "host", "lease", "shutdown"]
-    found = [
-        Fault(dice.randrange(600), dice.choice(whats), dice.randrange(9)) for _ in range(dice.choice([0, 0, 1, 2, 4, 9]))
-    ]
+    many = dice.choice([0, 0, 1, 2, 4, 9])
+    found = [Fault(dice.randrange(600), dice.choice(whats), dice.randrange(9)) for _ in range(many)]
     if dice.random() < 0.03:
         found.append(Fault(dice.randrange(600), "broken", 0))
     return tuple(sorted(found, key=lambda fault: fault.step))

@@ -26,10 +26,12 @@ from streamheal.core.messages import (
     Start,
     Witnessed,
 )
+from streamheal.records import Position
 from tests.simulation.oracle import Track, Violation
 
 if TYPE_CHECKING:
-    from tests.simulation.world import Process, Side
+    from tests.simulation.side import Side
+    from tests.simulation.world import Process
 
 CAUSES = {"raise": Cause.RAISED, "poison": Cause.POISON, "throttle": Cause.THROTTLED}
 
@@ -218,7 +220,7 @@ class Lanes:
         del self._open[span]
         last = side.at[ats[-1]].position if ats else None
         held = tuple(side.named(at) for at in sorted(behind))
-        self.say(SpanDone(span, len(ats), None if last is None else side.world.at_position(last), filtered, held))
+        self.say(SpanDone(span, len(ats), None if last is None else Position(last), filtered, held))
 
     # -- running -----------------------------------------------------------------------
 

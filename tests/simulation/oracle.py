@@ -13,7 +13,8 @@ from streamheal.core.messages import Verdict
 from tests.simulation.generate import GUILTY, INNOCENT, Down, Rec
 
 if TYPE_CHECKING:
-    from tests.simulation.world import Side, World
+    from tests.simulation.side import Side
+    from tests.simulation.world import World
 
 
 class Violation(Exception):

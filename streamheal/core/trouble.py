@@ -1,0 +1,321 @@
+"""The records in trouble of one shard: whom to ask, whom to blame, whom to try again, and when.
+
+Two things happen here, one after the other: every event is weighed as it comes (`failed`,
+`witnessed`), and then `heal` does what has become due, as far as cells, a pause or the
+patience with a quiet shard allow.
+"""
+
+from __future__ import annotations
+
+from streamheal.core.blame import Bracket, Chain, bracket, left_over
+from streamheal.core.case import AT_IT, AWAITING, Case, Caseload, Phase
+from streamheal.core.host import Host
+from streamheal.core.ledger import Ledger
+from streamheal.core.messages import (
+    CallHuman,
+    Cause,
+    Decision,
+    Failed,
+    Limit,
+    Quarantine,
+    Retry,
+    RunAlone,
+    Verdict,
+)
+from streamheal.core.outage import Outage
+from streamheal.core.patience import Patience
+from streamheal.core.policy import Policy
+
+_NEVER = float("inf")
+
+# That another shard gives back a cell is no event of ours: look again, after so long at
+# least, and after a tenth of the time waited so far (a cell may hang until its deadline).
+_CELL_LOOK_S = 0.1
+
+
+class Trouble:
+    """Judges the records of one shard that failed, or ran where a process died.
+
+    Attributes:
+        said: Where decisions go; the healer's, anew for each event.
+        jitter: In 0..1, anew for each event.
+        doubt: The last verdict was NOBODY_ELSE, and nothing has succeeded since.
+    """
+
+    def __init__(self, shard_id: str, policy: Policy, host: Host, ledger: Ledger, doubt: bool) -> None:
+        self._shard_id, self._policy, self._host, self._ledger = shard_id, policy, host, ledger
+        self.said: list[Decision] = []
+        self.jitter = 0.5
+        self.doubt = doubt
+        self._doubted_at = float("-inf")
+        self.cases = Caseload()
+        self._chain = Chain(policy.bracket_s)
+        self._outage = Outage(policy)
+        self._patience = Patience(shard_id, policy, host, self._chain)
+        self._cell_look_at = _NEVER
+        self._in_line_since: float | None = None
+
+    @property
+    def paused(self) -> bool:
+        return self._outage.paused
+
+    @property
+    def human_called(self) -> bool:
+        return self._patience.called and bool(self.cases.undecided)
+
+    def wakes_at(self) -> float:
+        if not self.cases.by_at:
+            return _NEVER
+        cases = self.cases
+        first = min(cases.next_store_at(), self._patience.looks_at, self._human_at(), self._cell_look_at)
+        if self.paused and not self._patience.over:
+            return min(first, self._outage.probe_at)
+        return min(first, cases.next_try_at(), self._outage.begins_at(self.doubt))
+
+    def somebody_came(self, now: float) -> None:
+        """A span arrives. If there was no fresh record to probe with, there is one now."""
+        if not self._ledger.unreported:
+            self._outage.somebody_came(now)
+
+    # -- what happened to a record -------------------------------------------------------
+
+    def failed(self, case: Case, event: Failed, now: float) -> None:
+        cause = event.cause
+        if event.alone:
+            self.cell_ended(case, culprit=cause in (Cause.CRASHED, Cause.OVERRAN), now=now)
+        if cause is Cause.POISON:
+            self._set_aside(case, Verdict.SAID_SO)
+            return
+        self._troubled(case, now)
+        if cause is Cause.SUSPECTED:
+            case.lonely = True
+            self.cases.move(case, Phase.FOR_CELL)
+            return
+        case.failed((cause, event.likeness), event.began, event.ended)
+        self._fails(case, now)
+        if cause is Cause.THROTTLED:
+            wait_s = max(event.retry_after_s, self._policy.retry_s(case.throttles, self.jitter))
+            self.cases.move(case, Phase.WAITING, now + wait_s)
+            return
+        if cause is not Cause.RAISED:
+            case.lonely = True
+            case.crashes_alone += cause is Cause.CRASHED
+        self._count_tries(case, cause, event.alone, now)
+
+    def _count_tries(self, case: Case, cause: Cause, alone: bool, now: float) -> None:
+        """Whether the case has had its tries; if so, ask the witnesses."""
+        policy = self._policy
+        if cause is Cause.RAISED:
+            enough = (alone or policy.replaying) and case.attempts >= policy.attempts_max
+        else:
+            enough = cause is Cause.OVERRAN or case.crashes_alone >= policy.crashes_alone_min
+        if policy.replaying and enough:
+            self._set_aside(case, Verdict.STAYS)
+        elif policy.replaying or (cause is Cause.RAISED and case.attempts < policy.attempts_max - 1):
+            self.cases.move(case, Phase.WAITING, now + policy.retry_s(case.attempts, self.jitter))
+        else:
+            case.asked += 1
+            self.cases.move(
+                case, Phase.TRIED if enough else Phase.SUSPECT, now + policy.pause_s(case.asked, self.jitter)
+            )
+            self._ask(case)
+
+    def died_around(self, case: Case, death: int | None, overran: bool, now: float) -> None:
+        """The record ran in a process that died (`death`), or was stopped because of this record or another."""
+        self._troubled(case, now)
+        case.lonely, case.death, case.failed_at = True, death, now
+        self.cases.move(case, Phase.FOR_CELL)
+        if overran:
+            case.failed((Cause.OVERRAN, ""), case.tried_at, now)
+            self._fails(case, now)
+            if self._policy.replaying:
+                self._set_aside(case, Verdict.STAYS)
+
+    def worker_lost(self, now: float) -> None:
+        for case in list(self.cases.by_at.values()):
+            if case.phase is Phase.RETRYING:  # the word did not arrive, or what came of it was not heard
+                self.cases.move(case, Phase.WAITING, now)
+
+    def cell_ended(self, case: Case, *, culprit: bool, now: float) -> None:
+        self._host.give_cell_back(self._shard_id)
+        if case.death is not None:
+            self._host.heard(case.death, culprit, now)
+            case.death = None
+
+    def close(self, case: Case) -> None:
+        """The record is being settled: nothing waits for it any more."""
+        self.cases.close(case)
+        self._outage.settled(case.at)
+        self._failing_less()
+
+    def store_failed(self, case: Case, now: float) -> None:
+        # Passing a record that was never stored is the one loss that cannot be undone, so
+        # storing is tried without limit.
+        case.store_failures += 1
+        self.cases.move(case, Phase.STORE_WAIT, now + self._policy.retry_s(case.store_failures, self.jitter))
+
+    # -- blame ---------------------------------------------------------------------------
+
+    def witnessed(self, since: float, until: float) -> None:
+        """Another record succeeded, wholly inside this time. Judge who failed before it."""
+        self._chain.add(since, until)
+        self._host.succeeded(until)
+        if since >= self._doubted_at:
+            self.doubt = False
+        self._patience.succeeded(until)
+        self._outage.succeeded(until)
+        self._failing_less()
+        for case in list(self.cases.awaiting.values()):
+            self._ask(case)
+
+    def _ask(self, case: Case) -> None:
+        """Judge the case by the witnesses there are, if any."""
+        found = bracket(case, self._chain)
+        if found is Bracket.NONE:
+            return
+        if case.unweighed and self._weigh(case, found):
+            return
+        if case.phase in AWAITING:
+            case.asked = 0
+            self.cases.move(case, Phase.FOR_CELL)
+
+    def _weigh(self, case: Case, found: Bracket) -> bool:
+        """What the bracket of its last try adds up to. Whoever is running again is not convicted meanwhile."""
+        guilty = found is Bracket.TIGHT
+        if not guilty:
+            case.unweighed = False
+            case.loose += case.preceded
+        if case.phase is Phase.ALONE:
+            return False
+        if guilty:
+            self._set_aside(case, Verdict.WITNESSED, self._chain.began)
+        elif case.loose >= self._policy.brackets_loose:
+            self._set_aside(case, Verdict.THINLY, case.first_failed_at)
+        return case.phase is Phase.STORING
+
+    def _judge_left_over(self, now: float) -> None:
+        """Patience is over and nobody is left to ask: one more try alone for each, then decide."""
+        undecided, over_at = self.cases.undecided_in_order(), self._patience.over_at
+        for case in undecided:
+            if case.phase in AWAITING and case.began < over_at:
+                self.cases.move(case, Phase.FOR_CELL)
+        if any(case.phase in AT_IT for case in undecided):
+            return
+        for case, verdict in left_over(undecided, self._chain, over_at, self.doubt):
+            self._set_aside(case, verdict, case.first_failed_at if verdict is Verdict.LEFT_OVER else None)
+            if verdict is Verdict.NOBODY_ELSE:
+                self.doubt, self._doubted_at = True, now
+
+    def _set_aside(self, case: Case, verdict: Verdict, since: float | None = None) -> None:
+        until = self._chain.last_until if since is not None else None
+        case.aside = Quarantine(case.at, verdict, since, until)
+        self.cases.move(case, Phase.STORING)
+        self.said.append(case.aside)
+        self._outage.settled(case.at)
+        self._failing_less()
+
+    def _failing_less(self) -> None:
+        self._host.failing(self._shard_id, len(self._outage))
+        if self.paused and not len(self._outage):
+            self._outage.lift()
+            self.said.append(Limit(None))
+
+    def _fails(self, case: Case, now: float) -> None:
+        if not self._policy.replaying:
+            self._outage.failed(case.at, case.failed_at, now)
+            self._host.failing(self._shard_id, len(self._outage))
+
+    def _troubled(self, case: Case, now: float) -> None:
+        if not self.cases.undecided:
+            self._patience.began(now)
+        if case.at not in self.cases.by_at:
+            self._patience.grew(now)
+
+    # -- what to do next -----------------------------------------------------------------
+
+    def heal(self, now: float) -> None:
+        cases = self.cases
+        for case in cases.stores_due(now):
+            assert case.aside is not None
+            cases.move(case, Phase.STORING)
+            self.said.append(case.aside)
+        if now >= self._outage.begins_at(self.doubt):
+            self._outage.pause(now, self.jitter)
+            self.said.append(Limit(0))
+        if self._patience.look(self._nobody_to_ask, now):
+            self._judge_left_over(now)
+        self._cell_look_at = _NEVER
+        if self.paused and not self._patience.over:
+            self._leave_line()
+            if now >= self._outage.probe_at:
+                self._probe(now)
+        else:
+            self._go_on(now)
+        if now >= self._human_at():
+            self._patience.call(now)
+            why = "different records fail, and none succeeds" if self.paused else "nobody is left to judge a record by"
+            self.said.append(CallHuman(why))
+
+    @property
+    def _nobody_to_ask(self) -> bool:
+        """All else is settled, or queued behind a record that is ours."""
+        cases = self.cases
+        return bool(cases.undecided) and not (self._ledger.unreported or cases.retrying or self._policy.replaying)
+
+    def _human_at(self) -> float:
+        nobody = self._nobody_to_ask
+        return self._patience.calls_at(nobody) if nobody or self.paused else _NEVER
+
+    def _go_on(self, now: float) -> None:
+        cases = self.cases
+        for case in cases.tries_due(now):
+            if case.phase is Phase.WAITING or not self._ledger.unreported:
+                self._again(case, now)
+            else:  # others are running: they will tell
+                cases.move(case, case.phase, now + self._policy.pause_s(1, self.jitter))
+        while (first := cases.first_for_cell()) is not None:
+            if not self._run_alone(first, now):
+                self._wait_for_cell(now)
+                return
+        self._leave_line()
+
+    def _wait_for_cell(self, now: float) -> None:
+        if self._in_line_since is None:
+            self._in_line_since = now
+        if not self._host.holds_all_cells(self._shard_id):
+            self._cell_look_at = now + max(_CELL_LOOK_S, (now - self._in_line_since) / 10)
+
+    def _leave_line(self) -> None:
+        self._in_line_since = None
+        self._host.wants_no_cell(self._shard_id)
+
+    def _again(self, case: Case, now: float) -> None:
+        if case.lonely or self._patience.over or case.phase is not Phase.WAITING:
+            self.cases.move(case, Phase.FOR_CELL)
+        else:
+            case.tried_at = now
+            self.cases.move(case, Phase.RETRYING)
+            self.said.append(Retry(case.at))
+
+    def _run_alone(self, case: Case, now: float) -> bool:
+        if not self._host.take_cell(self._shard_id):
+            return False
+        self._in_line_since = None
+        case.tried_at = now
+        case.preceded = self._chain.last_until > float("-inf")
+        self.cases.move(case, Phase.ALONE)
+        self.said.append(RunAlone(case.at))
+        return True
+
+    def _probe(self, now: float) -> None:
+        """One fresh record, and the one of ours that has waited longest: a true poison must not eat all probes."""
+        self._outage.probed(now, self.jitter)
+        self.said.append(Limit(1))
+        able = [case for case in self.cases.undecided_in_order() if case.phase not in (Phase.ALONE, Phase.RETRYING)]
+        if able:
+            case = min(able, key=lambda case: (case.tried_at, case.at))
+            if case.phase is not Phase.FOR_CELL:
+                self._again(case, now)
+            if case.phase is Phase.FOR_CELL:
+                self._run_alone(case, now)
+                self._leave_line()
