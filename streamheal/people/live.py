@@ -7,6 +7,7 @@ thread that calls `refresh` (figures belong to the event loop), at most eight ti
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from streamheal.people import colours
+from streamheal.people.above import Above
 from streamheal.people.plain import count, duration, one_line, plain, short_shard
 from streamheal.people.sentences import key, sentence
 
@@ -143,6 +145,7 @@ class LiveView:
         self._events: list[_Said] = []
         self._progress = ""
         self._live: Live | None = None
+        self._above: tuple[Above, ...] = ()
 
     @property
     def shown(self) -> bool:
@@ -150,9 +153,18 @@ class LiveView:
 
     def __enter__(self) -> Self:
         if self.shown:
-            # Without a thread of its own: the figures are not for other threads to read.
-            self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="crop")
+            # Without a thread of its own: the figures are not for other threads to read. Without
+            # rich's own redirection: it would draw the view again for every line of the log.
+            self._live = Live(
+                console=self._console,
+                auto_refresh=False,
+                vertical_overflow="crop",
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
             self._live.start()
+            self._above = Above(sys.stdout), Above(sys.stderr)
+            sys.stdout, sys.stderr = self._above
             self.refresh()
         return self
 
@@ -162,6 +174,11 @@ class LiveView:
             self.refresh()
             self._live.stop()
             self._live = None
+            for above, name in zip(self._above, ("stdout", "stderr"), strict=True):
+                if getattr(sys, name) is above:
+                    setattr(sys, name, above.terminal)
+                above.give_back()
+            self._above = ()
 
     async def keep_fresh(self) -> None:
         """Draw until cancelled; returns at once where nobody watches."""
@@ -170,8 +187,12 @@ class LiveView:
             await asyncio.sleep(_REFRESH_S)
 
     def refresh(self) -> None:
-        if self._live is not None:
-            self._live.update(self.picture(), refresh=True)
+        if self._live is None:
+            return
+        lines = [line for above in self._above for line in above.take()]
+        if lines:
+            self._console.print(Text.from_ansi("\n".join(lines)), soft_wrap=True)
+        self._live.update(self.picture(), refresh=True)
 
     def event(self, name: str, fields: dict[str, Any]) -> None:
         """A listener for the runtime's chronicle. Cheap: nothing is drawn here."""

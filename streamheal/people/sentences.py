@@ -38,7 +38,7 @@ def _record_quarantined(fields: Fields, times: int) -> str:
 
 def _record_cleared(fields: Fields, times: int) -> str:
     if times > 1:
-        return f"{times:,} records were suspect, ran alone, and are done"
+        return f"{times:,} suspects ran alone, and are done"
     return f"{_name(fields)} was suspect, ran alone, and is done"
 
 
@@ -95,11 +95,8 @@ def _human_called(fields: Fields, times: int) -> str:
 
 
 def _name(fields: Fields) -> str:
-    """What the record is called on the command line; else its position, by its end."""
-    if fields.get("id"):
-        return str(fields["id"])[:_ID_LENGTH]
-    sequence_number = str(fields.get("sequence_number", ""))
-    return f"record …{sequence_number[-4:]}" if sequence_number else "a record"
+    """What the record is called on the command line. A position of 56 digits says nothing to anybody."""
+    return str(fields["id"])[:_ID_LENGTH] if fields.get("id") else "a record"
 
 
 _TELLERS: dict[str, Callable[[Fields, int], str | None]] = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +113,27 @@ def test_on_a_terminal_it_is_drawn_and_the_last_picture_stays() -> None:
     assert printed(on).rstrip().endswith("\x1b[?25h")
 
 
+def test_what_is_written_meanwhile_stands_above_the_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log line written over the view would tear it; and a thousand a second would stop the host."""
+    terminal = io.StringIO()
+    monkeypatch.setattr("sys.stderr", terminal)
+    on = Console(stderr=True, force_terminal=True, width=120, height=30)
+    with LiveView(lambda: [shard(0)], on, title="THE VIEW") as live:
+        for number in range(1000):
+            print(f"line {number}", file=sys.stderr)
+        drawn_before = terminal.getvalue().count("THE VIEW")
+        live.refresh()
+        assert terminal.getvalue().count("THE VIEW") - drawn_before <= 2
+        print("half a line", end="", file=sys.stderr)
+    assert sys.stderr is terminal
+    text = terminal.getvalue()
+    assert "… 971 lines not shown …" in text
+    assert "line 999\n" in text
+    assert "line 970\n" not in text
+    assert text.index("line 999") < text.rindex("THE VIEW")
+    assert text.endswith("half a line")
+
+
 def test_a_replay_shows_how_far_it_is() -> None:
     on = console(120)
     live = view(on, shard(0))
@@ -144,8 +167,8 @@ def test_a_replay_shows_how_far_it_is() -> None:
             {"id": "7f3k9x2mzzz", "title": "KeyError: 'customer'", "reason": "exception"},
             "7f3k9x2m set aside: KeyError: 'customer'",
         ),
-        ("record_quarantined", {"sequence_number": "4963812345"}, "record …2345 set aside: no reason given"),
-        ("record_cleared", {"sequence_number": "4963812345"}, "record …2345 was suspect, ran alone, and is done"),
+        ("record_quarantined", {"sequence_number": "4963812345"}, "a record set aside: no reason given"),
+        ("record_cleared", {"sequence_number": "4963812345"}, "a record was suspect, ran alone, and is done"),
         ("shard_paused", {"why": "nothing succeeds"}, "paused: nothing succeeds; it probes until something succeeds"),
         ("shard_resumed", {}, "goes on: something succeeded"),
         ("shard_complete", {}, "complete: every record of it is settled"),
@@ -178,7 +201,7 @@ def test_events_that_say_the_same_are_one_line() -> None:
     )
     assert [line.split(maxsplit=2)[2] for line in picture(live, on).rstrip("\n").split("\n")[-4:-2]] == [
         "00000999 and 999 more set aside: KeyError",
-        "1,000 records were suspect, ran alone, and are done",
+        "1,000 suspects ran alone, and are done",
     ]
 
 
