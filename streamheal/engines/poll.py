@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -39,6 +39,7 @@ T = TypeVar("T")
 _LIST_EVERY_S = 30.0
 _START_PATIENCE_S = 10.0
 _NAMES_LOOKED_AT = 1000
+_LISTED_LATE = 5
 
 _AS_BOTO3 = AwsOptions()
 _AS_KINESIS = Pace()
@@ -71,6 +72,7 @@ class PollEngine:
         self._patience_s = patience_s
         self._threads = Threads(CALLS_AT_ONCE, "kinesis")
         self._readers: dict[str, ShardReader] = {}
+        self._children: dict[str, list[str]] = {}
         self._calls: Calls | None = None
         self._lineage: Lineage | None = None
         self._retention_s: float | None = None
@@ -90,13 +92,11 @@ class PollEngine:
 
     async def open(self) -> None:
         calls = self._calls = await self._threads.call(lambda: Calls(self._stream, self._options))
-        summary = await self._patiently(calls.summary)
+        summary = await self._patiently(self._summary)
         self._retention_s = summary["RetentionPeriodHours"] * 3600.0
-        if summary["StreamStatus"] == "DELETING":
-            raise UsageError(f"stream {self._name} in {self._where()} is being deleted")
         shards, told = await self._patiently(calls.shards)
         self._begun_at = _agreed(datetime.now(UTC), told)
-        self._lineage = Lineage(await asyncio.to_thread(self._checkpoints.read_all), self._start_at)
+        self._lineage = Lineage(await self._patiently(self._checkpoints.read_all), self._start_at)
         self._lineage.listed(shards)
         self._first = self._lineage.next()
         for begin in self._first:
@@ -105,9 +105,18 @@ class PollEngine:
                 self._latest[begin.shard_id] = await self._latest_of(calls, begin.shard_id)
         await self._try_to_read(calls, shards)
 
+    def _summary(self) -> dict[str, Any]:
+        assert self._calls is not None
+        summary = self._calls.summary()
+        if summary["StreamStatus"] == "CREATING":
+            raise Unavailable(f"stream {self._name} in {self._where()} is still being created")
+        if summary["StreamStatus"] == "DELETING":
+            raise UsageError(f"stream {self._name} in {self._where()} is being deleted")
+        return summary
+
     async def _try_to_read(self, calls: Calls, shards: list[Listed]) -> None:
         """A permission that is missing shall be known before the first record is read."""
-        shard_id = next(shard.shard_id for shard in shards if shard.is_open)
+        shard_id = next((shard.shard_id for shard in shards if shard.is_open), shards[0].shard_id)
         iterator = self._latest.get(shard_id) or await self._latest_of(calls, shard_id)
         await self._patiently(lambda: calls.records(iterator, 1))
 
@@ -125,14 +134,14 @@ class PollEngine:
         while True:
             try:
                 return await self._threads.call(call)
-            except FAULTS as error:
+            except (*FAULTS, Unavailable) as error:
                 if aws.code(error) == "ResourceNotFoundException":
                     raise UsageError(await self._threads.call(self._no_such_stream)) from error
-                told = aws.explain(error, f"read stream {self._name}")
+                told = error if isinstance(error, Unavailable) else aws.explain(error, f"read stream {self._name}")
                 if isinstance(told, UsageError):
                     raise told from error
                 if loop.time() >= give_up_at:
-                    raise UsageError(f"{told} (tried for {self._patience_s:.0f} s)") from error
+                    raise UsageError(f"{told} (tried for {self._patience_s:g} s)") from error
                 await asyncio.sleep(backoff.wait_s(random.random()))
 
     def _no_such_stream(self) -> str:
@@ -168,12 +177,14 @@ class PollEngine:
                     await self._start(self._lineage.next())
         except BaseExceptionGroup as errors:
             # Shards fail alike: one of them is enough to say what happened.
-            raise errors.exceptions[0] from None
+            first = errors.exceptions[0]
+            raise first from first.__cause__
         finally:
             self._group = None
 
     async def _start(self, begins: list[Begin]) -> None:
         assert self._sink is not None
+        await self._forget()
         for begin in begins:
             if not begin.remembered:
                 await self._remember(begin)
@@ -183,20 +194,31 @@ class PollEngine:
             reader = self._reader(begin)
             self._readers[begin.shard_id] = reader
             self._sink.shard_started(Shard(shard_id=begin.shard_id, stream=self._name), begin.position)
-            self._log.info("shard_started", stream=self._name, shard_id=begin.shard_id, at=_told(begin))
+            self._log.info("reading_began", stream=self._name, shard_id=begin.shard_id, at=_told(begin))
             self._group.create_task(self._read(reader), name=begin.shard_id)
+
+    async def _forget(self) -> None:
+        """What is remembered of a stream that was deleted and made again."""
+        assert self._lineage is not None
+        while foreign := self._lineage.foreign:
+            shard_id = foreign.pop()
+            self._log.warning("checkpoint_of_another_stream", stream=self._name, shard_id=shard_id)
+            await self._keep(lambda shard_id=shard_id: self._checkpoints.forget(shard_id))  # type: ignore[misc]
 
     async def _remember(self, begin: Begin) -> None:
         at = "TRIM_HORIZON"
         if begin.at != "TRIM_HORIZON":
             at = (begin.at if isinstance(begin.at, datetime) else self._begun_at).isoformat()
+        await self._keep(lambda: self._checkpoints.begin(begin.shard_id, at))
+
+    async def _keep(self, write: Callable[[], None]) -> None:
         backoff = Backoff(self._pace.fault_s_min, self._pace.fault_s_max)
         while True:
             try:
-                await asyncio.to_thread(self._checkpoints.begin, begin.shard_id, at)
+                await asyncio.to_thread(write)
                 return
             except Unavailable as error:
-                self._log.warning("state_unavailable", stream=self._name, shard_id=begin.shard_id, error=str(error))
+                self._log.warning("state_unavailable", stream=self._name, error=str(error))
                 await asyncio.sleep(backoff.wait_s(random.random()))
 
     def _reader(self, begin: Begin) -> ShardReader:
@@ -216,18 +238,24 @@ class PollEngine:
 
     async def _read(self, reader: ShardReader) -> None:
         assert self._sink is not None
-        assert self._lineage is not None
-        try:
-            last = await reader.run()
-            self._lineage.listed(last.children)
-        except Gone as error:
-            # The shard's last record may just have passed the stream's retention; or the stream is gone.
-            await self._list()
-            self._log.warning("shard_trimmed", stream=self._name, shard_id=reader.shard_id, error=str(error))
-            await reader.answered.wait()
+        while True:
+            try:
+                self._children[reader.shard_id] = await reader.run()
+                break
+            except Gone as error:
+                if not await self._is_listed(reader.shard_id):
+                    self._log.warning("shard_trimmed", stream=self._name, shard_id=reader.shard_id, error=str(error))
+                    await reader.answered.wait()
+                    break
+                # Deleted and made again, faster than we could see it: the shard of that name is
+                # another, and is read from its beginning.
+                await asyncio.sleep(self._pace.fault_s_max * random.random())
         self._sink.shard_ended(reader.shard_id)
 
-    async def _list(self) -> None:
+    async def _is_listed(self, shard_id: str) -> bool:
+        return any(shard.shard_id == shard_id for shard in await self._list())
+
+    async def _list(self) -> list[Listed]:
         assert self._calls is not None
         assert self._lineage is not None
         backoff = Backoff(self._pace.fault_s_min, self._pace.fault_s_max)
@@ -243,6 +271,7 @@ class PollEngine:
                 self._log.warning("list_failed", stream=self._name, error=told, wait_s=round(wait_s, 3))
                 await asyncio.sleep(wait_s)
         self._lineage.listed(shards)
+        return shards
 
     # -- what the runtime says -----------------------------------------------------------------
 
@@ -261,9 +290,21 @@ class PollEngine:
         self._lineage.complete(shard_id)
         if self._group is None:
             return
-        if not self._lineage.has_children(shard_id):
-            await self._list()
+        await self._list_children(self._children.pop(shard_id, []))
         await self._start(self._lineage.next())
+
+    async def _list_children(self, told: list[str]) -> None:
+        """Listed and not only told of, because the list says what else is known of them."""
+        assert self._lineage is not None
+        backoff = Backoff(self._pace.fault_s_min, self._pace.fault_s_max)
+        await self._list()
+        while backoff.faults < _LISTED_LATE:
+            missing = [child for child in told if not self._lineage.knows(child)]
+            if not missing:
+                return
+            self._log.warning("shards_not_listed", stream=self._name, shard_ids=missing)
+            await asyncio.sleep(backoff.wait_s(random.random()))
+            await self._list()
 
     async def close(self) -> None:
         self._threads.close()

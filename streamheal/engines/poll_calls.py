@@ -22,7 +22,6 @@ _NUMBER = re.compile(rb'"SequenceNumber"\s*:\s*"(\d+)"')
 
 class _Child(msgspec.Struct, rename="pascal"):
     shard_id: str
-    parent_shards: list[str] = []
 
 
 class _Rest(msgspec.Struct, rename="pascal"):
@@ -40,7 +39,7 @@ class Fetched(NamedTuple):
     """One answer of GetRecords, its records not decoded.
 
     Attributes:
-        next_iterator: None: this was the last of the shard.
+        next_iterator: None: this was the last of the shard, and `children` follow it.
         first, last: The sequence numbers of the first and last record; None where none came.
         by: The iterator that it was asked with.
     """
@@ -48,7 +47,7 @@ class Fetched(NamedTuple):
     body: bytes
     next_iterator: str | None
     behind_s: float
-    children: list[Listed]
+    children: list[str]
     first: int | None
     last: int | None
     by: str
@@ -114,7 +113,7 @@ class Calls:
             body,
             rest.next_shard_iterator,
             rest.millis_behind_latest / 1000,
-            [Listed(child.shard_id, tuple(child.parent_shards), True) for child in rest.child_shards],
+            [child.shard_id for child in rest.child_shards],
             *_ends(body),
             by=iterator,
         )
@@ -164,5 +163,10 @@ def _number(body: bytes, at: int) -> int:
 
 def _listed(shard: dict[str, Any]) -> Listed:
     parents = (shard.get("ParentShardId"), shard.get("AdjacentParentShardId"))
-    is_open = "EndingSequenceNumber" not in shard["SequenceNumberRange"]
-    return Listed(shard["ShardId"], tuple(parent for parent in parents if parent), is_open)
+    numbers = shard["SequenceNumberRange"]
+    return Listed(
+        shard["ShardId"],
+        tuple(parent for parent in parents if parent),
+        "EndingSequenceNumber" not in numbers,
+        int(numbers["StartingSequenceNumber"]),
+    )

@@ -30,6 +30,7 @@ _LIMIT = 10_000
 
 FAULTS = (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError, msgspec.DecodeError)
 _BAD_ITERATOR = frozenset({"ExpiredIteratorException", "InvalidArgumentException"})
+_GONE = "ResourceNotFoundException"
 
 
 class Log(Protocol):
@@ -93,11 +94,11 @@ class ShardReader:
             self._place = self._where_latest_was()
         self._limit = _LIMIT
 
-    async def run(self) -> Fetched:
-        """Bring everything; the last answer, with the shard's children, is returned.
+    async def run(self) -> list[str]:
+        """Bring everything; then the shards that follow this one.
 
         Raises:
-            Gone: There is no such shard any more.
+            Gone: There is no such shard any more. Called again, it goes on where it was.
         """
         await self.answered.wait()
         while True:
@@ -109,7 +110,7 @@ class ShardReader:
             self._sink.lag_measured(self.shard_id, fetched.behind_s, fetched.behind_s == 0)
             if fetched.next_iterator is None:
                 await self.answered.wait()
-                return fetched
+                return fetched.children
 
     async def _bring(self, fetched: Fetched) -> bool:
         slot = await self._slot()
@@ -169,7 +170,7 @@ class ShardReader:
             try:
                 fetched = await self._ask()
             except FAULTS as error:
-                if aws.code(error) == "ResourceNotFoundException":
+                if aws.code(error) == _GONE:
                     raise Gone(str(aws.explain(error, f"read {self.shard_id}"))) from error
                 wait_s = backoff.wait_s(random.random())
                 self._tell(error, wait_s)
@@ -185,7 +186,7 @@ class ShardReader:
         try:
             return await self._threads.call(lambda: self._calls.records(iterator, limit))
         except FAULTS as error:
-            if aws.code(error) in _BAD_ITERATOR:
+            if aws.code(error) in _BAD_ITERATOR or aws.code(error) == _GONE:
                 self._iterator = None
             raise
 

@@ -52,13 +52,17 @@ class Checkpoints(Protocol):
 
     def write_ended(self, shard_id: str) -> None: ...
 
+    def forget(self, shard_id: str) -> None:
+        """What is remembered was of another stream of this name, which has been deleted."""
+
 
 class Listed(NamedTuple):
-    """A shard as ListShards or the end of its parent tells of it."""
+    """A shard as ListShards tells of it; `first` is where its sequence numbers start."""
 
     shard_id: str
     parents: tuple[str, ...]
     is_open: bool
+    first: int = 0
 
 
 class Begin(NamedTuple):
@@ -72,7 +76,12 @@ class Begin(NamedTuple):
 
 
 class Lineage:
-    """All shards of a stream, and how far each has come."""
+    """All shards of a stream, and how far each has come.
+
+    Attributes:
+        foreign: Shards of which something was remembered that cannot be of this stream: it was
+            deleted and made again. They begin anew; whoever keeps the memory takes them from here.
+    """
 
     def __init__(self, checkpoints: Mapping[str, Checkpoint], start_at: StartAt) -> None:
         self._checkpoints = dict(checkpoints)
@@ -81,16 +90,19 @@ class Lineage:
         self._begun: set[str] = set()
         self._complete = {shard_id for shard_id, checkpoint in checkpoints.items() if checkpoint.ended}
         self._skipped: set[str] = set()
+        self.foreign: list[str] = []
 
     def listed(self, shards: Iterable[Listed]) -> None:
         for shard in shards:
+            if self._is_of_another_stream(shard):
+                self._forget(shard.shard_id)
             known = self._shards.get(shard.shard_id)
             self._shards[shard.shard_id] = shard
             if known is None and self._to_be_skipped(shard):
                 self._skipped.add(shard.shard_id)
 
-    def has_children(self, shard_id: str) -> bool:
-        return any(shard_id in shard.parents for shard in self._shards.values())
+    def knows(self, shard_id: str) -> bool:
+        return shard_id in self._shards
 
     def complete(self, shard_id: str) -> None:
         self._complete.add(shard_id)
@@ -100,6 +112,20 @@ class Lineage:
         ready = [shard for shard in self._shards.values() if self._may_begin(shard)]
         self._begun.update(shard.shard_id for shard in ready)
         return [self._begin(shard) for shard in ready]
+
+    def _is_of_another_stream(self, shard: Listed) -> bool:
+        checkpoint = self._checkpoints.get(shard.shard_id)
+        if shard.is_open and shard.shard_id in self._complete:
+            return True
+        if checkpoint is None or checkpoint.position is None or shard.shard_id in self._begun:
+            return False
+        return checkpoint.position.sequence < shard.first
+
+    def _forget(self, shard_id: str) -> None:
+        self._checkpoints.pop(shard_id, None)
+        self._complete.discard(shard_id)
+        self._begun.discard(shard_id)
+        self.foreign.append(shard_id)
 
     def _may_begin(self, shard: Listed) -> bool:
         if shard.shard_id in self._begun | self._complete | self._skipped:

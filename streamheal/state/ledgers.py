@@ -115,6 +115,10 @@ class Checkpoints:
         """The shard was split or merged, and every record of it is settled."""
         self._change(shard_id, lambda value: {**value, "ended": True})
 
+    def forget(self, shard_id: str) -> None:
+        """What is kept was of another stream of this name, which has been deleted."""
+        self._rows.delete(self._prefix + shard_id)
+
     def _change(self, shard_id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self._rows.change(self._prefix + shard_id, lambda value: change({**_NOT_BEGUN, **value}))
 

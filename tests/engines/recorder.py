@@ -146,6 +146,9 @@ class MemoryCheckpoints:
     def write_ended(self, shard_id: str) -> None:
         self.rows[shard_id] = self.rows.get(shard_id, Remembered())._replace(ended=True)
 
+    def forget(self, shard_id: str) -> None:
+        self.rows.pop(shard_id, None)
+
 
 class RecorderLog:
     """Keeps events for tests to look at."""

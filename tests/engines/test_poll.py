@@ -248,16 +248,70 @@ async def test_expired_iterators_throttling_and_lost_connections_are_waited_out(
     assert all(fields["shard_id"] == FIRST for _, fields in found.log.events)
 
 
+async def test_a_stream_made_again_under_its_name_is_read_from_its_beginning(
+    aws: Any, stream: Callable[..., str]
+) -> None:
+    """Nothing that is remembered of the one before may hide a record of this one."""
+    name, checkpoints, kinesis = stream(2), MemoryCheckpoints(), aws.client("kinesis")
+    put(aws, name, *numbered(0, 5))
+    kinesis.merge_shards(StreamName=name, ShardToMerge=shard(0), AdjacentShardToMerge=shard(1))
+    [last] = put(aws, name, b"5")
+    async with reading(name, checkpoints) as found:
+        await found.sink.until(lambda: len(found.sink.data()) == 6)
+        await found.engine.checkpoint(shard(2), Position(int(last)))
+    kinesis.delete_stream(StreamName=name)
+    kinesis.create_stream(StreamName=name, ShardCount=3)
+    put(aws, name, *numbered(6, 60))
+    async with reading(name, checkpoints) as found:
+        await found.sink.until(lambda: len(found.sink.data()) == 54)
+        foreign = [fields["shard_id"] for fields in found.log.named("checkpoint_of_another_stream")]
+        assert sorted(foreign) == [shard(0), shard(1), shard(2)]
+        assert found.sink.started_after == {shard(0): None, shard(1): None, shard(2): None}
+    assert {row.ended for row in checkpoints.rows.values()} == {False}
+
+
+async def test_a_stream_made_again_while_it_is_read_is_read_from_its_beginning(
+    aws: Any, stream: Callable[..., str]
+) -> None:
+    name, kinesis = stream(), aws.client("kinesis")
+    put(aws, name, b"old")
+    async with reading(name) as found:
+        await found.sink.until(lambda: found.sink.data() == [b"old"] and found.sink.at_tip(FIRST))
+        kinesis.delete_stream(StreamName=name)
+        kinesis.create_stream(StreamName=name, ShardCount=1)
+        put(aws, name, b"new")
+        await found.sink.until(lambda: found.sink.data() == [b"old", b"new"])
+        assert not found.sink.events("ended")
+
+
 async def test_a_checkpoint_that_the_stream_no_longer_knows_begins_at_its_horizon(
     aws: Any, stream: Callable[..., str]
 ) -> None:
+    """The stream knew it when the shards were listed, and has trimmed it since."""
     name, checkpoints = stream(), MemoryCheckpoints()
-    checkpoints.write(FIRST, Position(12345))
-    put(aws, name, *numbered(0, 3))
+    [last] = put(aws, name, b"0")
+    checkpoints.write(FIRST, Position(int(last) + 10**20))
+    put(aws, name, b"1")
+    with FaultProxy(aws.url) as proxy:
+        async with reading(name, checkpoints, aws=AwsOptions(endpoint_url=proxy.url), done_by_itself=False) as found:
+            await found.sink.until(lambda: found.sink.events("started") == [FIRST])
+            proxy.refuse("GetShardIterator", "InvalidArgumentException")
+            found.engine.answer(FIRST)
+            await found.sink.until(lambda: bool(found.sink.batches[FIRST]))
+    assert found.sink.data() == [b"0", b"1"]
+    assert found.log.named("records_trimmed")[0]["before"] == str(int(last) + 10**20)
+    assert found.sink.batches[FIRST][0].after is None
+
+
+async def test_a_gap_after_the_checkpoint_is_told(aws: Any, stream: Callable[..., str]) -> None:
+    """Kinesis may take a trimmed number for its horizon without a word."""
+    name, checkpoints = stream(), MemoryCheckpoints()
+    [first] = put(aws, name, b"0")
+    [second] = put(aws, name, b"1")
+    checkpoints.write(FIRST, Position(int(first) + 1))
     async with reading(name, checkpoints) as found:
-        await found.sink.until(lambda: found.sink.data() == numbered(0, 3))
-        assert found.log.named("records_trimmed")[0]["before"] == "12345"
-        assert found.sink.batches[FIRST][0].after is None
+        await found.sink.until(lambda: found.sink.data() == [b"1"])
+        assert [fields["before"] for fields in found.log.named("records_trimmed")] == [second]
 
 
 async def test_records_of_10_mib_arrive_whole(aws: Any, stream: Callable[..., str]) -> None:
@@ -331,7 +385,7 @@ async def test_an_endpoint_that_refuses_is_tried_for_a_while(aws: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     said = await opening("orders", aws=AwsOptions(endpoint_url=url), patience_s=0.5)
-    assert said == f"cannot read stream orders: {url} does not answer (tried for 0 s)"
+    assert said == f"cannot read stream orders: {url} does not answer (tried for 0.5 s)"
 
 
 async def test_an_endpoint_that_comes_up_late_is_enough(aws: Any, stream: Callable[..., str]) -> None:

@@ -98,6 +98,26 @@ def test_a_time_is_where_every_shard_without_a_checkpoint_begins() -> None:
     assert [begin.at for begin in made.next()] == [NOON, NOON]
 
 
+def test_what_is_remembered_of_a_deleted_stream_of_that_name_does_not_count() -> None:
+    """An open shard cannot be complete, and a checkpoint cannot lie before the shard's first number."""
+    made = lineage(
+        Listed("0", (), OPEN, first=100),
+        Listed("1", (), OPEN, first=101),
+        Listed("2", (), OPEN, first=102),
+        checkpoints={
+            "0": Remembered(Position(50), ended=True),
+            "1": Remembered(Position(51)),
+            "2": Remembered(Position(102), began="TRIM_HORIZON"),
+        },
+    )
+    assert made.next() == [
+        Begin("0", None, "TRIM_HORIZON", remembered=False),
+        Begin("1", None, "TRIM_HORIZON", remembered=False),
+        Begin("2", Position(102), "TRIM_HORIZON", remembered=True),
+    ]
+    assert made.foreign == ["0", "1"]
+
+
 @given(st.data())
 def test_however_shards_split_and_merge_each_is_read_once_and_after_its_parents(data: st.DataObject) -> None:
     """Any lineage, listed in any order, completed in any order."""

@@ -78,6 +78,18 @@ def test_a_checkpoint_never_goes_back(state: SqliteState) -> None:
     assert checkpoints.read_all()[SHARD].position == Position(10)
 
 
+def test_what_was_of_another_stream_is_forgotten_wholly(state: SqliteState) -> None:
+    """A stream of the same name, made again: even a lower position counts then."""
+    checkpoints = Checkpoints(state, "shop-orders", "orders")
+    checkpoints.write(SHARD, FAR)
+    checkpoints.write_ended(SHARD)
+    checkpoints.forget(SHARD)
+    assert checkpoints.read_all() == {}
+    checkpoints.begin(SHARD, "TRIM_HORIZON")
+    checkpoints.write(SHARD, Position(1))
+    assert checkpoints.read_all() == {SHARD: Checkpoint(Position(1), ended=False, began="TRIM_HORIZON")}
+
+
 def test_only_the_first_beginning_counts(state: SqliteState) -> None:
     checkpoints = Checkpoints(state, "shop-orders", "orders")
     checkpoints.begin(SHARD, "first")
@@ -86,7 +98,7 @@ def test_only_the_first_beginning_counts(state: SqliteState) -> None:
 
 
 def test_a_write_whose_answer_was_lost_is_made_good(state: SqliteState) -> None:
-    checkpoints = Checkpoints(LosesAnswers(state), "shop-orders", "orders")  # type: ignore[arg-type]
+    checkpoints = Checkpoints(LosesAnswers(state), "shop-orders", "orders")
     for nth in range(1, 8):
         insist(lambda nth=nth: checkpoints.write(SHARD, Position(nth)))
     insist(lambda: checkpoints.write_ended(SHARD))
@@ -178,7 +190,7 @@ def test_a_replay_killed_while_it_was_opened_is_opened_anew(state: SqliteState) 
             return self._state.write(kind, key, value, replaces=replaces)
 
     with pytest.raises(Dies):
-        ReplayLedger(DiesAtTheHead(state), "shop-orders").open("replay-1", IDS)  # type: ignore[arg-type]
+        ReplayLedger(DiesAtTheHead(state), "shop-orders").open("replay-1", IDS)
     ledger = ReplayLedger(state, "shop-orders")
     assert ledger.unfinished() == {}
     ledger.open("replay-1", IDS[5:])
@@ -192,7 +204,7 @@ def test_a_replay_killed_at_its_very_end_is_finished_by_the_next(state: SqliteSt
                 raise StateUnavailable("gone")
             return self._state.write(kind, key, value, replaces=replaces)
 
-    cut_off = ReplayLedger(NoHead(state), "shop-orders")  # type: ignore[arg-type]
+    cut_off = ReplayLedger(NoHead(state), "shop-orders")
     cut_off.open("replay-1", IDS)
     with pytest.raises(StateUnavailable):
         cut_off.settle("replay-1", IDS, "healed")
@@ -202,7 +214,7 @@ def test_a_replay_killed_at_its_very_end_is_finished_by_the_next(state: SqliteSt
 
 
 def test_lost_answers_settle_nothing_twice(state: SqliteState) -> None:
-    ledger = ReplayLedger(LosesAnswers(state), "shop-orders")  # type: ignore[arg-type]
+    ledger = ReplayLedger(LosesAnswers(state), "shop-orders")
     insist(lambda: ledger.open("replay-1", IDS))
     for nth in range(0, 450, 50):
         insist(lambda nth=nth: ledger.settle("replay-1", IDS[nth : nth + 50], "healed"))
