@@ -10,18 +10,16 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from streamheal.attempts import Attempt, fingerprint
+from streamheal.attempts import fingerprint
 from streamheal.core.halving import Halving
 from streamheal.core.healer import Healer
 from streamheal.core.host import Host
 from streamheal.core.messages import (
     At,
     CallHuman,
-    Cause,
     Checkpoint,
     Checkpointed,
     Decision,
@@ -45,21 +43,18 @@ from streamheal.core.messages import (
     Witnessed,
 )
 from streamheal.core.policy import Policy
-from streamheal.quarantine.envelope import Code, Envelope
-from streamheal.quarantine.seal import iso, seal
+from streamheal.quarantine.envelope import Envelope
 from streamheal.records import Position, Record, Shard
 from streamheal.runtime.casebook import Casebook
+from streamheal.testing.evidence import sealed, throttled, told
 from streamheal.testing.lanes import Lanes
 from streamheal.testing.subject import Subject
-from streamheal.workers.child.failures import describe, kind_of, refused
 
 _SPAN_RECORDS_MAX = 500
 _TRY_S = 0.001
 # So long after the last success little more comes of waiting: probes are minutes apart by then.
 _GIVE_UP_S = 600.0
 _GOES_ON_EVERY_S = 1.0
-_EPOCH = datetime(2025, 1, 1, tzinfo=UTC)
-_CODE = Code(processor="", version=None, python="", packages={}, config_hash="")
 
 # Whatever else is raised is for whoever runs the test: Ctrl-C, and what pytest.fail and
 # pytest.skip raise.
@@ -109,6 +104,7 @@ class Healing:
         self._goes_on = False
         self._first_failed: dict[At, float] = {}
         self._likeness: dict[At, str] = {}
+        self._convicted_of: set[str] = set()
         self._succeeded_at = float("-inf")  # when the last of the given records that succeeded began
         self._hopeful_until = _GIVE_UP_S
 
@@ -141,14 +137,14 @@ class Healing:
         """Whether healthy records of the stream are taken to succeed now, besides those given.
 
         Not where it looks like an outage: different records fail, and nothing ever succeeded; or
-        different records fail alike, and none that began after them has succeeded. The core
-        blames nobody there either (`core.blame.left_over`).
+        different records fail alike, none that began after them has succeeded, and none was ever
+        convicted of failing so. The core blames nobody there either (`core.blame.left_over`).
         """
         undecided = self._healer.undecided
         if not self._goes_on or (len(undecided) > 1 and not self.done):
             return False
         unfollowed = Counter(self._likeness[at] for at in undecided if self._first_failed[at] > self._succeeded_at)
-        return max(unfollowed.values(), default=0) < 2
+        return all(records < 2 or likeness in self._convicted_of for likeness, records in unfollowed.items())
 
     def _act(self) -> bool:
         """Do one of the things that can be done now."""
@@ -268,7 +264,7 @@ class Healing:
         while run := halving.next_run():
             part, began = wanted[run[0] : run[1] + 1], self._tick()
             failed, raised = self._call_batch([record for _, record in part])
-            if raised is not None and self._throttled(raised):
+            if raised is not None and throttled(raised, self._subject):
                 self._fail_all(wanted[run[0] :], raised, began)
                 return
             culprit = halving.ran(raised is None)
@@ -287,9 +283,6 @@ class Healing:
             return self._subject.handle_all(records), None
         except _FAILURES as error:
             return [], error
-
-    def _throttled(self, error: BaseException) -> bool:
-        return kind_of(error, self._subject.poison, self._subject.throttled).cause == "THROTTLED"
 
     def _fail_all(self, rest: list[tuple[At, Record]], error: BaseException, began: float) -> None:
         """The world is busy: to look for a culprit would only make it busier."""
@@ -345,32 +338,14 @@ class Healing:
         self._lanes.block(at)
         self._known.add(at)
         self.errors[self._place(at)] = error
-        cause, retry_after_s, attempt = self._attempt(record, error, began, alone=alone)
+        cause, retry_after_s, attempt = told(
+            error, self._subject, number=record.attempt, began=began, ended=self._now, alone=alone
+        )
         self._casebook.add(at, attempt, self._subject.mask(record) if self._subject.mask else None)
         self._tell_witness()
         self._likeness[at] = fingerprint(attempt)
         self._first_failed.setdefault(at, began)
         self._tell(Failed(self._named(at), cause, began, self._now, self._likeness[at], alone, retry_after_s))
-
-    def _attempt(
-        self, record: Record, error: BaseException | None, began: float, *, alone: bool
-    ) -> tuple[Cause, float, Attempt]:
-        cause, retry_after_s, raised = Cause.RAISED, 0.0, refused(None)
-        if error is not None:
-            kind = kind_of(error, self._subject.poison, self._subject.throttled)
-            cause, retry_after_s = Cause[kind.cause], kind.retry_after_s
-            raised = describe(error, kind.outcome, mask_text=self._subject.mask_text)
-        attempt = Attempt(
-            number=record.attempt,
-            started_at=iso(_EPOCH + timedelta(seconds=began)),
-            duration_s=_TRY_S,
-            outcome="exception",
-            worker="this process",
-            alone=alone,
-        )
-        for name in ("outcome", "exception_type", "message", "traceback", "frames", "where"):
-            setattr(attempt, name, getattr(raised, name))
-        return cause, retry_after_s, attempt
 
     def _report(self) -> None:
         """Spans of which nothing can run now."""
@@ -427,14 +402,13 @@ class Healing:
 
     def _set_aside(self, at: At, decision: Quarantine) -> None:
         place = self._place(at)
-        self.aside[place] = seal(
+        self._convicted_of.add(self._likeness[at])
+        self.aside[place] = sealed(
             self.records[place],
-            application=self._subject.name,
-            stream=self._shard.stream,
-            decision=decision,
+            decision,
+            self._subject,
             attempts=self._casebook.attempts(at),
-            code=msgspec.structs.replace(_CODE, processor=self._subject.name),
-            host="this process",
-            now=_EPOCH + timedelta(seconds=self._now),
             masked=self._casebook.masked(at),
+            stream=self._shard.stream,
+            now=self._now,
         )
