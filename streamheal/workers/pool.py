@@ -335,9 +335,11 @@ class WorkerPool:
                 for at in sorted(ats)[:_SHOWN_MAX]:
                     seat.show(at)
             process.kill_with_stack("deadline", after_s=_SHOW_S if waits else 0.0)
+        elif self.watchdog.deaf(process, seats, now):
+            process.kill_with_stack("deaf")
 
     def _retire(self, spare: Process) -> None:
         spare.kill("retired")
 
 
-_STOPPED = ("deadline", "initialize", "hook")
+_STOPPED = ("deadline", "initialize", "hook", "deaf")

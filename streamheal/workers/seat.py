@@ -378,6 +378,11 @@ class ShardSeat:
             for book in self._books.values()
         )
 
+    @property
+    def unheard(self) -> bool:
+        """Whether a span was given that the process has not come to."""
+        return any(book.given and book.slot is not None and not book.counted for book in self._books.values())
+
     def show(self, at: At) -> None:
         """Have the process write where the record waits."""
         self._send(wire.Show(self.number, at.span, at.nth))

@@ -25,6 +25,7 @@ class Watchdog:
         self.deadline_s = float("inf")
         self._seen: dict[Process, dict[_Run, float]] = {}
         self._calls: dict[Process, int] = {}
+        self._waits_since: dict[Process, float] = {}
         self.now = 0.0  # of the last look
 
     def look(self, process: Process, seats: list[ShardSeat], now: float) -> dict[ShardSeat, set[At]]:
@@ -42,6 +43,17 @@ class Watchdog:
                 late.setdefault(seat, set()).add(at)
         return late
 
+    def deaf(self, process: Process, seats: list[ShardSeat], now: float) -> bool:
+        """Whether it has not taken what it was given, though nothing runs: no record holds it up.
+
+        A thread that user code left behind may hold the interpreter, or our descriptors are closed.
+        """
+        waits = not self._seen.get(process) and any(seat.unheard for seat in seats)
+        if not waits or any(seat.due is not None for seat in seats):
+            self._waits_since.pop(process, None)
+            return False
+        return now - self._waits_since.setdefault(process, now) > self.deadline_s
+
     def since(self, process: Process, seat: ShardSeat, at: At) -> float:
         """When it was first seen running; where it never was, the last look."""
         return self._seen.get(process, {}).get((seat, at), self.now)
@@ -54,3 +66,4 @@ class Watchdog:
     def buried(self, process: Process) -> None:
         self._seen.pop(process, None)
         self._calls.pop(process, None)
+        self._waits_since.pop(process, None)

@@ -27,7 +27,6 @@ from streamheal.core.messages import (
     SpanCounted,
     SpanDone,
     Start,
-    Witnessed,
     WorkerDied,
 )
 from streamheal.records import Dialect, Position, Shard

@@ -63,7 +63,7 @@ async def test_every_one_of_many_deaths_is_judged_exactly(tmp_path: Path, mode: 
     async with standing(tmp_path, CODES[mode]) as stand:
         ear = await stand.ear(heal=True).start()
         sick = {n: dice.choice(("segv", "exit", "kill")) for n in dice.sample(range(2000), 28)}
-        sick |= {n: "hang" for n in dice.sample(sorted(set(range(2000)) - set(sick)), 2)}
+        sick |= dict.fromkeys(dice.sample(sorted(set(range(2000)) - set(sick)), 2), "hang")
         await heal(stand, ear, sick, records=2000, keys=97, span=50)
         # Each killer dies twice: among others, and alone.
         assert len(ear.deaths) >= 55

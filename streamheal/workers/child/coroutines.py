@@ -15,7 +15,7 @@ import traceback
 from types import FrameType
 from typing import Any
 
-from streamheal.workers import wire
+from streamheal.workers import platform, wire
 from streamheal.workers.child.lanes import Item, Lanes
 from streamheal.workers.child.target import Handler
 from streamheal.workers.child.tee import Tail, set_lane
@@ -33,6 +33,15 @@ class FineSelector(selectors.DefaultSelector):
     `select` on epoll's own descriptor does: with a 5 ms handler that is 92 times the sequential
     speed in 100 lanes, instead of 77.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Out of reach of user code that closes what it takes for left-over descriptors.
+        mine: Any = self
+        low, kind = mine._selector, type(mine._selector)
+        if hasattr(kind, "fromfd"):
+            mine._selector = kind.fromfd(platform.high_descriptor(os.dup(low.fileno())))
+            low.close()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is not None and 0 < timeout < 0.1 and hasattr(self, "fileno"):
@@ -146,6 +155,9 @@ class Coroutines(Worker):
         call, simple = handler.call, handler.wants is None and handler.key is None
         tail = Tail(lambda: current[number])
         set_lane(tail)
+        task = asyncio.current_task()
+        assert task is not None
+        cancelling = task.cancelling
         breathe_at = monotonic() + _BREATH_S
         item: Item | None = None
         while not crew.over:
@@ -181,6 +193,8 @@ class Coroutines(Worker):
             elif not filtered:
                 lanes.last_began = began
             item = lanes.done(span, nth, key, filtered)
+            if cancelling():
+                await _not_cancelled()
             if began > breathe_at:
                 await _not_cancelled()
                 breathe_at = monotonic() + _BREATH_S

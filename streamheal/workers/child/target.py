@@ -55,8 +55,9 @@ def _import(name: str) -> Any:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            hint = f" Leave .py out: {name.removesuffix('.py')}:…" if name.endswith(".py") else ""
             raise TargetError(
-                f"there is no module {error.name} here: not in the working folder, not installed   {_SHAPE}"
+                f"there is no module {error.name} here: not in the working folder, not installed.{hint}   {_SHAPE}"
             ) from None
         raise _failed_import(name, error) from error
     except BaseException as error:
@@ -91,10 +92,10 @@ def _classify(found: Any, name: str, class_name: str, options: Options) -> Targe
         mode = _mode_of_class(found, name)
         _check_makeable(found, name)
         return Target(found, mode, _facts(found, class_name, mode, name, options))
-    if not callable(found) or inspect.ismodule(found):
-        raise TargetError(f"{name} is {_a(found)}, not a processor   {_SHAPE}")
     if callable(getattr(found, "process_record", None)) or callable(getattr(found, "process_records", None)):
         raise TargetError(f"{name} is an instance: name its class {type(found).__name__} instead   {_SHAPE}")
+    if not callable(found):
+        raise TargetError(f"{name} is {_a(found)}, not a processor   {_SHAPE}")
     _check_takes_record(found, name)
     mode = "async" if _is_coroutine_function(found) else "plain"
     return Target(lambda: _FunctionProcessor(found), mode, _facts(found, class_name, mode, name, options))
@@ -177,7 +178,7 @@ def _facts(found: Any, class_name: str, mode: str, name: str, options: Options) 
 
 def _check_classes(value: Any, name: str) -> None:
     right = isinstance(value, tuple) and all(isinstance(one, type) and issubclass(one, BaseException) for one in value)
-    if not right and callable(value):
+    if callable(value) and not isinstance(value, type):
         return  # a method of this name, of a class that does not know ours
     if not right:
         raise TargetError(f"{name} is {value!r}; it should be a tuple of exception classes   {_SHAPE}")
