@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# The demo's shop is an application, though it ships with us.
+_DEMO = os.path.join(_OURS, "demo") + os.sep
 _STDLIB = os.path.dirname(os.path.abspath(os.__file__))
 _INSTALLED = re.compile(r"[/\\](site|dist)-packages[/\\]")
 _DUMPED = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+) in (?P<name>.*)$')
@@ -20,12 +22,12 @@ class Frame(NamedTuple):
 
     @property
     def ours(self) -> bool:
-        return self.file.startswith(_OURS + os.sep)
+        return self.file.startswith(_OURS + os.sep) and not self.file.startswith(_DEMO)
 
     @property
     def own(self) -> bool:
         """The application's: not the standard library's, not an installed package's, not streamheal's."""
-        return not (
+        return self.file.startswith(_DEMO) or not (
             self.ours
             or self.file.startswith((_STDLIB + os.sep, "<frozen"))
             or _INSTALLED.search(self.file) is not None

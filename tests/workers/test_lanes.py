@@ -137,7 +137,7 @@ class Game:
             self.lanes.settled(*place)
 
     def limit(self) -> None:
-        self.lanes.limit = self.dice.choice([None, None, 0, 1, 3])
+        self.lanes.limit_to(self.dice.choice([None, None, 0, 1, 3]))
 
     def die(self) -> None:
         """As a seat and the core do it: who ran is in hand, and all is given anew in stream order."""
@@ -228,7 +228,7 @@ class Game:
 
     def finish(self) -> None:
         """Everything comes to an end: nothing waits that nobody would ever come back to."""
-        self.lanes.limit = None
+        self.lanes.limit_to(None)
         while True:
             self.start()
             if self.running:

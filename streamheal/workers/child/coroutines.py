@@ -150,7 +150,8 @@ class Coroutines(Worker):
     # -- records -------------------------------------------------------------------------
 
     async def _lane(self, crew: Crew, number: int) -> None:
-        lanes, current = crew.lanes, crew.current
+        """Run record after record. What a clean one needs stands here, not in calls: each would be felt."""
+        lanes, current, busy, idle = crew.lanes, crew.current, crew.lanes.busy, crew.idle
         handler, marks = lanes.handler, self.journal.marks
         call, simple = handler.call, handler.wants is None and handler.key is None
         tail = Tail(lambda: current[number])
@@ -161,13 +162,21 @@ class Coroutines(Worker):
         breathe_at = monotonic() + _BREATH_S
         item: Item | None = None
         while not crew.over:
+            if item is None and lanes.plain and lanes.spans and (span := lanes.spans[0]).slow and not span.named:
+                for nth, record in span.todo:  # as Lanes._pull_plain
+                    key = record.partition_key
+                    if key not in busy:
+                        busy[key] = None
+                        item = span, nth, record, key
+                        break
+                    lanes.queue(key, span, nth, record)
             if item is None:
                 item = lanes.next()
                 if item is None:
                     await self._rest(crew)
                     continue
-                if crew.idle:
-                    crew.rouse()
+            if idle and not crew.waking:
+                crew.rouse()
             current[number] = item
             span, nth, record, key = item
             mark = span.base + nth if span.tickets is None else span.mark(nth)
@@ -176,10 +185,11 @@ class Coroutines(Worker):
             try:
                 if simple:
                     await call(record)
+                    marks[mark] = DONE
                     filtered = False
                 else:
                     filtered = await self._unwanted(handler, item)
-                marks[mark] = FILTERED if filtered else DONE
+                    marks[mark] = FILTERED if filtered else DONE
             except BaseException as error:
                 self.link.check_not_forked()
                 failure = lanes.failure(item, error, began=began, ended=monotonic(), log=tail.take())
@@ -188,11 +198,20 @@ class Coroutines(Worker):
                 current[number] = item = None
                 await _not_cancelled()
                 continue
-            if lanes.timing and not filtered:
-                lanes.succeeded(began)
+            if lanes.timing:
+                if not filtered:
+                    lanes.succeeded(began)
             elif not filtered:
                 lanes.last_began = began
-            item = lanes.done(span, nth, key, filtered)
+            if busy[key] is None and not span.known:
+                # What `lanes.done` comes to for a record that nobody knows and nobody waits for.
+                del busy[key]
+                item = None
+                span.able -= 1
+                if not span.able:
+                    lanes.report(span)
+            else:
+                item = lanes.done(span, nth, key, filtered)
             if cancelling():
                 await _not_cancelled()
             if began > breathe_at:

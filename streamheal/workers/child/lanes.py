@@ -67,8 +67,8 @@ class Span:
     """
 
     __slots__ = (
-        "able", "ask", "base", "began", "hold", "keyless", "known", "last", "n", "number", "records",
-        "skip", "slow", "start", "tickets", "todo", "words",
+        "able", "ask", "base", "began", "hold", "keyless", "known", "last", "n", "named", "number",
+        "records", "skip", "slow", "start", "tickets", "todo", "words",
     )  # fmt: skip
 
     def __init__(self, number: int) -> None:
@@ -85,6 +85,7 @@ class Span:
         self.keyless: set[int] = set()
         self.tickets: dict[int, int] | None = None
         self.slow = False  # state bytes count, not CURRENT
+        self.named = False  # some of `hold`, `ask` or `skip` may still be to come
 
     def mark(self, nth: int) -> int:
         """Where this record's state byte is."""
@@ -147,6 +148,10 @@ class Lanes:
         self.handler = handler
         self.ordering = ordering
         self.limit = take.limit
+        # Nothing but fresh records to run, by their partition keys, as many as there are: the
+        # way of nearly all records, kept short.
+        self.plain = False
+        self._by_partition_key = ordering == "key" and handler.key is None
         self.one_at_a_time = take.lanes_max == 1
         self.spans: deque[Span] = deque()  # with records not yet come to
         self.ready: deque[Item] = deque()  # heads of lanes, to be started as the limit allows
@@ -189,13 +194,13 @@ class Lanes:
             words[span.words + COUNT], words[span.words + CURRENT], words[span.words + STATES] = n, PAUSED, 0
             words[span.words + SERIAL] = give.serial  # last: from here on the marks are this span's
             if give.ask:
-                span.ask = set(give.ask)
+                span.ask, span.named = set(give.ask), True
                 self.slow_down(span, 0)
         self._known[span.number] = span
         if span.able:
             self.spans.append(span)
         else:
-            self._report(span)
+            self.report(span)
 
     def _line_up(self, span: Span, give: wire.Give) -> None:
         """What a worker that died has left of it."""
@@ -203,6 +208,7 @@ class Lanes:
         states = bytes(self.journal.marks[span.base : span.base + span.n])
         span.known = {*give.hold, *give.skip, *give.queued}
         span.hold, span.ask = set(give.hold), set(give.ask)
+        span.named = bool(span.hold or span.ask)
         skip = set(give.skip)
         todo = [
             (nth, record)
@@ -218,7 +224,7 @@ class Lanes:
         span.known = set(span.tickets)
         span.hold = {kept.nth for kept in regive.records if kept.held}
         span.todo = iter([(kept.nth, kept.record) for kept in regive.records])
-        span.slow, span.able = True, _REPORTED
+        span.slow, span.named, span.able = True, bool(span.hold), _REPORTED
         self._known[span.number] = span
         self.spans.append(span)
 
@@ -234,6 +240,7 @@ class Lanes:
         self._unblock(lane)
         span.able += 1
         self.forced.append((span, again.nth, again.record, key))
+        self.plain = False
 
     def settled(self, span_number: int, nth: int) -> None:
         """A blocked record is settled: its lane goes on with the next."""
@@ -242,6 +249,7 @@ class Lanes:
             span = self._known[span_number]
             span.hold.discard(nth)
             span.skip.add(nth)
+            span.named = True
             return
         key, lane = found
         assert lane.head is not None
@@ -249,7 +257,15 @@ class Lanes:
         self._unblock(lane)
         item = self._advance(key, lane)
         if item is not None:
-            self.ready.append(item)
+            self.make_ready(item)
+
+    def limit_to(self, starts: int | None) -> None:
+        self.limit, self.plain = starts, False
+
+    def make_ready(self, item: Item) -> None:
+        """Its lane is free for it: it is among the next to run."""
+        self.ready.append(item)
+        self.plain = False
 
     def curious(self, wanted: bool) -> None:
         self.timing = wanted
@@ -273,10 +289,15 @@ class Lanes:
 
     def next(self, mine: Container[Key] = ()) -> Item | None:
         """The next record that may run now. `mine`: keys held by the caller, who takes more of them."""
+        if self.plain and not mine:
+            return self._pull_plain()
         if self.forced:
             return self.forced.popleft()
         if self.limit is None:
-            return self.ready.popleft() if self.ready else self._pull(mine)
+            if self.ready:
+                return self.ready.popleft()
+            self.plain = self._by_partition_key
+            return self._pull(mine)
         if self.limit <= 0:
             self.dispatch()
             return None
@@ -288,7 +309,23 @@ class Lanes:
     def dispatch(self) -> None:
         """Put all that was given into lanes, without starting any: heads that the host holds block there."""
         while (item := self._pull()) is not None:
-            self.ready.append(item)
+            self.make_ready(item)
+
+    def _pull_plain(self) -> Item | None:
+        """As `_pull` does, where no record is out of the ordinary."""
+        busy = self.busy
+        while self.spans:
+            span = self.spans[0]
+            if span.named or not span.slow:
+                return self._pull()
+            for nth, record in span.todo:
+                key = record.partition_key
+                if key not in busy:
+                    busy[key] = None
+                    return span, nth, record, key
+                self.queue(key, span, nth, record)
+            self.spans.popleft()
+        return None
 
     def _pull(self, mine: Container[Key] = ()) -> Item | None:
         """The next record whose key is free; those whose key is not are queued on the way."""
@@ -364,7 +401,7 @@ class Lanes:
             self._drop_ticket(span, nth)
         span.able -= 1
         if not span.able:
-            self._report(span)
+            self.report(span)
         lane = self.busy[key]
         if lane is None:
             del self.busy[key]
@@ -372,7 +409,7 @@ class Lanes:
         item = self._advance(key, lane)
         if item is None or self.limit is None:
             return item
-        self.ready.append(item)
+        self.make_ready(item)
         return None
 
     # A batch holds several records of a key at once, and finishes with them one by one.
@@ -402,7 +439,7 @@ class Lanes:
         if lane is None:
             del self.busy[key]
         elif (item := self._advance(key, lane)) is not None:
-            self.ready.append(item)
+            self.make_ready(item)
 
     def put_back(self, key: Key, items: list[Item]) -> None:
         """Records that were to run come first in their lane's queue again."""
@@ -483,9 +520,9 @@ class Lanes:
     def _unable(self, span: Span, records: int) -> None:
         span.able -= records
         if not span.able:
-            self._report(span)
+            self.report(span)
 
-    def _report(self, span: Span) -> None:
+    def report(self, span: Span) -> None:
         """Nothing of the span can run now. What is open of it gets tickets: the slot may be reused."""
         tickets: dict[int, int] = {}
         for _, lane in self.heads.values():

@@ -180,7 +180,7 @@ class Sequential(Worker):
             item = self._run_one(lanes, lanes.handler, item)
             if monotonic() > until:
                 if item is not None:
-                    lanes.ready.appendleft(item)
+                    lanes.make_ready(item)
                 return True
         return False
 

@@ -171,7 +171,8 @@ class Threads(Worker):
     ) -> tuple[bool, wire.Failure | None]:
         """Run and mark one record, without the mutex."""
         span, nth, record, _ = item
-        mark, marks = span.mark(nth), self.journal.marks
+        marks = self.journal.marks
+        mark = span.base + nth if span.tickets is None else span.mark(nth)
         marks[mark] = RUNNING
         try:
             if span.keyless and nth in span.keyless and handler.key is not None:

@@ -91,7 +91,7 @@ class Worker:
             case wire.Regive():
                 self.lanes[message.seat].regive(message)
             case wire.Limit(seat, starts):
-                self.lanes[seat].limit = starts
+                self.lanes[seat].limit_to(starts)
             case wire.Again():
                 self.lanes[message.seat].again(message)
             case wire.Settled(seat, span, nth):
