@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict
@@ -14,9 +15,22 @@ from structlog.typing import EventDict
 _QUIET = ("botocore", "boto3", "urllib3", "s3transfer", "asyncio", "uvicorn", "hypercorn", "werkzeug")
 
 
+class _Stderr(io.TextIOBase):
+    """Standard error as it is at each write: the live view puts itself in its place while it is shown."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()
+
+
 def configure(level: str = "info", stream: TextIO | None = None) -> None:
     """Set structlog up, and let what libraries log through `logging` come out the same way."""
-    stream = stream or sys.stderr
+    stream = stream or cast(TextIO, _Stderr())
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,

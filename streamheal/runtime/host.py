@@ -27,7 +27,16 @@ from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.shard import ShardRun
 from streamheal.workers.port import Pool
 
-Seal = Callable[[Record, Shard, Quarantine, list[Attempt], bytes | None], Envelope]
+
+class Seal(Protocol):
+    """Makes envelopes: see `runtime.sealing.Sealer`."""
+
+    def id_of(self, record: Record, shard: Shard) -> str: ...
+
+    def __call__(
+        self, record: Record, shard: Shard, decision: Quarantine, attempts: list[Attempt], masked: bytes | None
+    ) -> Envelope: ...
+
 
 _STATE_RETRY_S = 2.0
 _LATE_S = 5.0  # beyond `shutdown_s`, for the last checkpoint and the processors' hooks

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from streamheal.attempts import Attempt
 from streamheal.core.messages import Quarantine
-from streamheal.quarantine.envelope import Code, Envelope
+from streamheal.quarantine.envelope import Code, Envelope, envelope_id
 from streamheal.quarantine.seal import seal
 from streamheal.records import Record, Shard
 from streamheal.workers.port import TargetFacts
@@ -26,6 +26,11 @@ class Sealer:
             packages=facts.packages,
             config_hash=config_hash,
         )
+
+    def id_of(self, record: Record, shard: Shard) -> str:
+        """What its envelope is or would be called."""
+        name = (self._application, shard.stream, record.shard_id, record.sequence_number, record.sub_sequence_number)
+        return envelope_id(*name)
 
     def __call__(
         self, record: Record, shard: Shard, decision: Quarantine, attempts: list[Attempt], masked: bytes | None

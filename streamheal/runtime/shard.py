@@ -82,6 +82,7 @@ class ShardRun:
         self._reasons: Counter[str] = Counter()
         self._attempts: Counter[str] = Counter()
         self._checkpoints = 0
+        self._done_shown = 0
 
     # -- the engine's side -------------------------------------------------------------
 
@@ -263,7 +264,12 @@ class ShardRun:
             case Done(at, filtered, alone):
                 if alone and not filtered:
                     record = self.seat.record(at)
-                    self._log.info("record_cleared", **self._names(), sequence_number=record.sequence_number)
+                    self._log.info(
+                        "record_cleared",
+                        **self._names(),
+                        sequence_number=record.sequence_number,
+                        id=self._runtime.seal.id_of(record, self.shard),
+                    )
                 self._close(at)
             case Stored(at):
                 self._close(at)
@@ -343,15 +349,16 @@ class ShardRun:
         arrival = self.seat.arrival()
         age_s = max(self.lag_s or 0.0, self._runtime.wall_clock() - arrival if arrival is not None else 0.0)
         retention_s = self._runtime.retention_s
+        done = self._done_so_far()
         return ShardFigures(
             stream=self.shard.stream,
             shard_id=self.shard.shard_id,
             read=ledger.read,
-            done=ledger.done,
+            done=done,
             quarantined=ledger.quarantined,
             quarantined_by_reason=dict(self._reasons),
             filtered=ledger.filtered,
-            in_flight=ledger.in_flight,
+            in_flight=ledger.in_flight - (done - ledger.done),
             lag_s=self.lag_s,
             retention_left_s=None if retention_s is None else retention_s - age_s,
             oldest_open_s=oldest_s,
@@ -360,6 +367,17 @@ class ShardRun:
             attempts_by_outcome=dict(self._attempts),
             checkpoints=self._checkpoints,
         )
+
+    def _done_so_far(self) -> int:
+        """What the ledger knows, and what is marked in spans that are not reported yet.
+
+        Marks outlive their worker, but are not to be had between its death and the taking over:
+        what was once counted stays so, because a counter that falls looks like a restart.
+        """
+        ledger = self.healer.ledger
+        done = max(self._done_shown, ledger.done + self.seat.marked_done())
+        self._done_shown = min(done, ledger.done + ledger.in_flight)
+        return self._done_shown
 
     def _waits_for(self) -> str | None:
         if self._initialize_failures:

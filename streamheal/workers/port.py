@@ -119,6 +119,10 @@ class Seat(Protocol):
     def forget(self, at: At) -> None:
         """The record is settled: its copy may go."""
 
+    def marked_done(self) -> int:
+        """Records done that the core has not heard of: their span is not reported yet. For people,
+        to whom a span of 10,000 slow records would seem to stand still."""
+
     def arrival(self) -> float | None:
         """Unix time at which the oldest record still kept arrived in the stream, as far as known."""
 

@@ -299,6 +299,19 @@ class ShardSeat:
             book.counted = True
             self.listener.happened(SpanCounted(book.number, records))
 
+    def marked_done(self) -> int:
+        if self.process is None:
+            return 0
+        return sum(self._marked_done(self.process, book) for book in self._books.values())
+
+    def _marked_done(self, process: Process, book: Book) -> int:
+        if book.slot is None or not (book.given and book.counted):
+            return 0
+        page = process.journal.page(book.slot.index, book.serial)
+        if page is None:
+            return 0
+        return page.states.count(DONE) - sum(page.states[nth] == DONE for nth in book.known if nth < page.records)
+
     def _finished(self, done: wire.Finished) -> None:
         book = self._books[done.span]
         assert book.slot is not None

@@ -127,6 +127,9 @@ class FakeSeat:
 
     def forget(self, at: At) -> None: ...
 
+    def marked_done(self) -> int:
+        return 0
+
     def arrival(self) -> float | None:
         return None
 
