@@ -146,9 +146,9 @@ async def main(target: str) -> None:
     async with hosting.Hosted(target, engine, NoStore(), {"shutdown_s": 60.0}, {"workers": 1}) as runtime:
         over = runtime.shard_over
 
-        def shard_over(run: Any) -> None:
+        def shard_over(shard_id: str) -> None:
             """The shard leaves when all is settled and checkpointed: the daemon may have its last status."""
-            over(run)
+            over(shard_id)
             engine.finished()
 
         runtime.shard_over = shard_over  # type: ignore[method-assign]  # the figures' own ear

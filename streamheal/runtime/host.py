@@ -13,30 +13,18 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from streamheal.attempts import Attempt
 from streamheal.core.host import Host
-from streamheal.core.messages import Quarantine, Signal
+from streamheal.core.messages import Signal
 from streamheal.core.policy import Policy
 from streamheal.engines.base import Batch, Engine, Slot
 from streamheal.errors import Unavailable
-from streamheal.quarantine.envelope import Envelope
-from streamheal.records import Position, Record, Shard
+from streamheal.records import Position, Shard
 from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.figures import ShardFigures
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.shard import ShardRun
+from streamheal.runtime.surroundings import Seal
 from streamheal.workers.port import Pool
-
-
-class Seal(Protocol):
-    """Makes envelopes: see `runtime.sealing.Sealer`."""
-
-    def id_of(self, record: Record, shard: Shard) -> str: ...
-
-    def __call__(
-        self, record: Record, shard: Shard, decision: Quarantine, attempts: list[Attempt], masked: bytes | None
-    ) -> Envelope: ...
-
 
 _STATE_RETRY_S = 2.0
 _LATE_S = 5.0  # beyond `shutdown_s`, for the last checkpoint and the processors' hooks
@@ -137,7 +125,7 @@ class Runtime:
     def lease_lost(self, shard_id: str) -> None:
         if run := self._shards.get(shard_id):
             run.tell(Signal.LEASE_LOST)
-            self.shard_over(run)
+            self.shard_over(shard_id)
 
     def shutdown_requested(self, shard_id: str) -> None:
         if run := self._shards.get(shard_id):
@@ -212,10 +200,10 @@ class Runtime:
 
     _change: asyncio.Event | None = None
 
-    def shard_over(self, run: ShardRun) -> None:
+    def shard_over(self, shard_id: str) -> None:
         """The shard is complete, given up or lost; the engine hears of complete ones."""
-        shard_id = run.shard.shard_id
-        if run.over:
+        run = self._shards.get(shard_id)
+        if run is None or run.over:
             return
         run.over = True
         self._finished[shard_id] = run.figures()

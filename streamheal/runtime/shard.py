@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from streamheal.attempts import Attempt, fingerprint
 from streamheal.core.healer import Healer
@@ -43,10 +42,8 @@ from streamheal.engines.base import Batch
 from streamheal.records import Position, Shard
 from streamheal.runtime.casebook import Casebook
 from streamheal.runtime.figures import ShardFigures
+from streamheal.runtime.surroundings import Surroundings
 from streamheal.workers.port import Hook
-
-if TYPE_CHECKING:
-    from streamheal.runtime.host import Runtime
 
 # `initialize` failing is the program's or the world's fault, never a record's.
 _INITIALIZE_RETRY_S_MIN, _INITIALIZE_RETRY_S_MAX = 0.5, 30.0
@@ -57,7 +54,7 @@ _CHECKPOINT_RETRY_S = 1.0
 class ShardRun:
     """Carries out a healer's decisions for one shard, and tells it what became of them."""
 
-    def __init__(self, runtime: Runtime, shard: Shard, starts: int, doubt: bool) -> None:
+    def __init__(self, runtime: Surroundings, shard: Shard, starts: int, doubt: bool) -> None:
         self.shard = shard
         self._runtime = runtime
         self._log = runtime.chronicle
@@ -152,7 +149,7 @@ class ShardRun:
         self._log.error("hook_failed", **self._names(), hook=hook, error=_short(attempt), traceback=attempt.traceback)
 
     def ended(self) -> None:
-        self._runtime.shard_over(self)
+        self._runtime.shard_over(self.shard.shard_id)
 
     # -- the core's side ----------------------------------------------------------------
 
@@ -197,7 +194,7 @@ class ShardRun:
                     self._end("shutdown_requested")
                 case Order.STOP_SHARD:
                     self._log.error("shard_stopped", **self._names())
-                    self._runtime.shard_over(self)
+                    self._runtime.shard_over(self.shard.shard_id)
 
     def _say_to_seat(self, decision: Give | Limit | Retry | Settle) -> None:
         seat = self.seat
@@ -291,7 +288,7 @@ class ShardRun:
         self.healing_ended = hook
         if self._abandoned or not self._seated:
             self.seat.abandon()
-            self._runtime.shard_over(self)
+            self._runtime.shard_over(self.shard.shard_id)
         else:
             self.seat.end(hook)
 
@@ -326,7 +323,7 @@ class ShardRun:
         if watermark is not None:
             await self._runtime.checkpoint(self.shard.shard_id, watermark)
         self.seat.abandon()
-        self._runtime.shard_over(self)
+        self._runtime.shard_over(self.shard.shard_id)
 
     # -- what people see ------------------------------------------------------------------
 
