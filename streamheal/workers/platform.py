@@ -10,15 +10,14 @@ import mmap
 import os
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
+    import subprocess
 
 LINUX = sys.platform == "linux"
 
@@ -35,6 +34,8 @@ def anonymous_file(name: str, size: int) -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create(f"streamheal-{name}", os.MFD_CLOEXEC)
     else:
+        import tempfile
+
         fd, path = tempfile.mkstemp(prefix=f"streamheal-{name}-")
         os.unlink(path)
     os.ftruncate(fd, size)

@@ -440,13 +440,16 @@ class ShardSeat:
         self, process: Process, loss: Loss, *, death: int, total: int, overran: set[At] | None, by_us: bool
     ) -> None:
         """The process has died around this shard. `overran`: None if no deadline was the reason."""
-        stage, self.stage, self.process, self.due = self.stage, "out", None, None
+        stage, due = self.stage, self.due or 0.0
+        self.stage, self.process, self.due = "out", None, None
         if stage == "initializing":
             overran_it = process.doomed == "initialize"
-            self.listener.initialize_failed(death_attempt(process, process.started_at, overran=overran_it))
+            attempt = death_attempt(process, due - self._pool.initialize_s_max, overran=overran_it)
+            self._pool.seat_left(self)
+            self.listener.initialize_failed(attempt)
             return
         if stage == "ending":
-            began = self._pool.loop.time() - self._pool.hook_s_max
+            began = due - self._pool.hook_s_max
             self._end_over(death_attempt(process, began, overran=process.doomed == "hook"))
             return
         for record in loss.running if not by_us else ():

@@ -12,7 +12,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +286,15 @@ async def standing(folder: Path, code: str, target: str = "app:App", **options: 
         await pool.close()
         os.chdir(before)
         assert all(gone(process.pid) for process in processes)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """For what other processes do in their own time, and cannot say by themselves."""
+    never = asyncio.Event()
+    async with asyncio.timeout(WAIT_S):
+        while not condition():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(never.wait(), 0.005)
 
 
 def gone(pid: int) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from streamheal.core.messages import At, Cause, Done, Failed, WorkerDied
 
-from .stand import Ear, Stand, line, standing
+from .stand import Ear, Stand, line, standing, until
 
 ACT = """
         n, do = record.json()
@@ -218,20 +218,12 @@ async def test_other_keys_flow_again_soon_after_a_crash(tmp_path: Path) -> None:
         ear = await stand.ear(heal=True).start()
         gaps = []
         for span in range(1, 8):
-            await _spares(stand, 1)
+            await until(lambda: stand.pool._warm)
             began = stand.pool.loop.time()
             ear.bring(span, line([[span, "exit"], [100 + span, ""]], first=span * 10))
             await ear.span_done(span)
             gaps.append(stand.pool.loop.time() - began)
         assert sorted(gaps)[len(gaps) // 2] < 0.1, gaps
-
-
-async def _spares(stand: Stand, least: int) -> None:
-    import asyncio
-
-    async with asyncio.timeout(20):
-        while len(stand.pool._warm) < least:
-            await asyncio.sleep(0)
 
 
 async def test_marks_of_reported_spans_are_read_too(tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ class Game:
 
     def give(self) -> None:
         number, slot = len(self.spans) + 1, self.free.pop()
-        raw = line(range(self.dice.choice([0, 1, 3, 9])), first=number * 100, keys=lambda n: f"k{self.dice.randrange(self.keys)}")
+        payloads = range(self.dice.choice([0, 1, 3, 9]))
+        raw = line(payloads, first=number * 100, keys=lambda n: f"k{self.dice.randrange(self.keys)}")
         slot.view[: len(raw)] = raw
         self.spans[number] = decoder("shardId-0")(Dialect.DAEMON, slot.view[: len(raw)], None)
         self.slots[number] = slot.index
@@ -241,7 +242,7 @@ class Game:
                 break
         assert set(self.state.values()) <= {"settled"}
         assert self.reported == set(self.spans)
-        assert self.filtered == self.filtered_known, "filtered records are counted once, those known by themselves apart"
+        assert self.filtered == self.filtered_known, "filtered records count once, known ones apart"
         assert not self.lanes.busy
         assert not self.lanes.heads
         for slot in self.slots_taken:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from streamheal.core.messages import At, Cause, Done, Failed, WorkerDied
 
-from .stand import Ear, line, standing
+from .stand import Ear, line, standing, until
 from .test_decode import aggregate, body
 
 HANDLE = "def handle(record): effect(f'{record.json()} {record.shard_id} {os.getpid()}')"
@@ -184,13 +183,13 @@ async def test_a_spare_that_dies_is_replaced_after_a_while(tmp_path: Path) -> No
         ear = await stand.ear(heal=True).start()
         await _warm(ear, 1)
         os.kill(stand.pool._warm[0].pid, signal.SIGKILL)
-        await ear_until(lambda: stand.log.of("spare_died"))
+        await until(lambda: stand.log.of("spare_died"))
         await _warm(ear, 1)
         # Then the import breaks: spares back off, the worker runs on, and mending it heals.
         source = (tmp_path / "app.py").read_text()
         (tmp_path / "app.py").write_text("raise OSError('half deployed')")
         os.kill(stand.pool._warm[0].pid, signal.SIGKILL)
-        await ear_until(lambda: len(stand.log.of("spare_died")) >= 3)
+        await until(lambda: len(stand.log.of("spare_died")) >= 3)
         ear.bring(1, line([1]))
         await ear.span_done(1)
         assert "half deployed" in stand.log.of("spare_died")[-1]["why"]
@@ -303,17 +302,10 @@ def body_first(raw: bytes) -> str:
     return found
 
 
-async def ear_until(condition: object) -> None:
-    assert callable(condition)
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0)
-
-
 async def _warm(ear: Ear, least: int) -> None:
-    await ear_until(lambda: len(ear._stand.pool._warm) >= least)
+    await until(lambda: len(ear._stand.pool._warm) >= least)
 
 
 async def _effects(folder: Path, least: int) -> None:
     file = folder / "effects"
-    await ear_until(lambda: file.exists() and len(file.read_text().splitlines()) >= least)
+    await until(lambda: file.exists() and len(file.read_text().splitlines()) >= least)

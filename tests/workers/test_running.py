@@ -20,7 +20,7 @@ BODY = """
         effect(f"{n} {record.partition_key} {record.attempt}")
 """
 PLAIN = f"class App(RecordProcessor):{BODY}    def process_record(self, record): self.act(record)"
-THREADS = f"class App(RecordProcessor):\n    concurrency = 8{BODY}    def process_record(self, record): self.act(record)"
+THREADS = PLAIN.replace(":", ":\n    concurrency = 8", 1)
 ASYNC = f"class App(RecordProcessor):{BODY}    async def process_record(self, record): self.act(record)"
 BATCH = f"""class App(RecordProcessor):{BODY}
     def process_records(self, records):
@@ -44,7 +44,7 @@ async def test_a_clean_span_is_one_report(tmp_path: Path, code: str) -> None:
 
 @MODES
 async def test_a_failed_record_holds_up_its_key_and_no_other(tmp_path: Path, code: str) -> None:
-    """3 fails: 13 and 23, of its key, wait behind it; in the next span 33 does too. Then it is run again, and passes."""
+    """3 fails: 13 and 23, of its key, wait behind it, and so does 33 of the next span. Then it passes."""
     async with standing(tmp_path, code) as stand:
         ear = await stand.ear().start()
         ear.bring(1, line([[n, "flaky" if n == 3 else ""] for n in range(30)], keys=lambda n: f"k{n % 10}"))
@@ -69,7 +69,7 @@ async def test_a_settled_record_lets_its_key_go_on(tmp_path: Path, code: str) ->
         assert [named.at.nth for named in (await ear.span_done(1)).held] == [1, 2, 3]
         ear.seat.settle(At(1, 0))
         await ear.failed(At(1, 2))
-        assert ear.seat.record(At(1, 2)).data == b'[2, "raise"]', "the host's copy is what came, not what user code made of it"
+        assert ear.seat.record(At(1, 2)).data == b'[2, "raise"]', "what came, not what user code made of it"
         ear.seat.settle(At(1, 2))
         await ear.until(lambda: len(ear.of(Done)) == 2)
         assert numbers(stand.effects()) == [1, 3]

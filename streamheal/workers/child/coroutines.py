@@ -164,12 +164,11 @@ class Coroutines(Worker):
         while not crew.over:
             if item is None and lanes.plain and lanes.spans and (span := lanes.spans[0]).slow and not span.named:
                 for nth, record in span.todo:  # as Lanes._pull_plain
-                    key = record.partition_key
-                    if key not in busy:
-                        busy[key] = None
-                        item = span, nth, record, key
+                    if (free := record.partition_key) not in busy:
+                        busy[free] = None
+                        item = span, nth, record, free
                         break
-                    lanes.queue(key, span, nth, record)
+                    lanes.queue(free, span, nth, record)
             if item is None:
                 item = lanes.next()
                 if item is None:
