@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
@@ -92,9 +93,15 @@ def open_state(settings: Settings) -> State:
 
 def open_store(settings: Settings) -> Store:
     """The quarantine, for commands that look at it. A stream's keeps in the state what became of its records."""
-    # Commands that only look may not know the application, and so no state: a stream's quarantine asks for it.
-    state = open_state(settings) if settings.state else None
+    where = settings.state or _only_state()
+    state = states.open_state(where, application=settings.application, aws=AwsOptions.of(settings)) if where else None
     return quarantine.open_store(settings.quarantine, state=state, aws=AwsOptions.of(settings))
+
+
+def _only_state() -> str | None:
+    """The state that runs have left in this folder, for commands that were told of no application."""
+    found = sorted(Path(".streamheal").glob("*.db"))
+    return f"sqlite:{found[0]}" if len(found) == 1 else None
 
 
 class Host:
@@ -262,8 +269,11 @@ async def _replay(settings: Settings, group: Group, selection: Selection, option
 # -- streamheal demo -------------------------------------------------------------------------
 
 
-def demo() -> int:
-    """A stream of orders, some of them sick, from an embedded AWS; 0 only if all of it adds up."""
+def demo(picture: Path | None = None) -> int:
+    """A stream of orders, some of them sick, from an embedded AWS; 0 only if all of it adds up.
+
+    `picture`: where to keep what it said at its end, as SVG.
+    """
     from streamheal.demo import produce
     from streamheal.local import LocalAws
 
@@ -285,12 +295,13 @@ def demo() -> int:
             retry_s_min=0.2,
             http="off",
         )
-        return asyncio.run(_demo(settings, aws.url))
+        return asyncio.run(_demo(settings, aws.url, picture))
 
 
-async def _demo(settings: Settings, endpoint: str) -> int:
+async def _demo(settings: Settings, endpoint: str, picture: Path | None) -> int:
     from streamheal.demo import produce, screen
     from streamheal.people.live import Totals
+    from streamheal.people.picture import save_picture
 
     ended: list[Totals] = []
     since = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -305,5 +316,11 @@ async def _demo(settings: Settings, endpoint: str) -> int:
     envelopes = list(open_store(settings).scan(Selection(stream=_DEMO_STREAM, application="orders", since=since)))
     (totals,) = ended
     wrong = screen.faults(totals, envelopes, produce.expected(), orders=produce.ORDERS)
-    screen.print_end(Console(), totals, envelopes, orders=produce.ORDERS, took_s=took_s, wrong=wrong)
+
+    def draw(console: Console) -> None:
+        screen.print_end(console, totals, envelopes, orders=produce.ORDERS, took_s=took_s, wrong=wrong)
+
+    draw(Console())
+    if picture is not None:
+        save_picture(draw, picture, title="streamheal demo")
     return 1 if wrong and code == DONE else code

@@ -31,6 +31,8 @@ class Shop(RecordProcessor):
     def process_record(self, record: Record) -> None:
         order = record.json()
         number, do = order["n"], order["do"]
+        if os.path.exists(os.environ.get("SHOP_OUTAGE", "")):
+            raise ConnectionError("the bank does not answer")
         if not FIXED:
             misbehave(do, number, record)
         time.sleep(float(os.environ.get("SHOP_WORK_S", "0")))
