@@ -14,6 +14,7 @@ from streamheal.core.messages import At, Cause, Done, Failed
 from streamheal.records import Record
 from streamheal.workers import wire
 from streamheal.workers.deaths import death_attempt, raised_attempt
+from streamheal.workers.frames import task_title
 from streamheal.workers.process import Process
 
 if TYPE_CHECKING:
@@ -91,8 +92,8 @@ class Cells:
 
     def look(self, now: float) -> None:
         for process, cell in self._live.items():
-            if now > cell.due:
-                process.kill_with_stack("overran")
+            if now > cell.due and process.doomed is None:
+                process.kill_with_stack("overran", show=[wire.Show(0, 0, 0)])
 
     def died(self, process: Process) -> None:
         """It did not come back with an answer."""
@@ -100,7 +101,7 @@ class Cells:
         if cell is None:
             return
         overran = process.doomed == "overran"
-        attempt = death_attempt(process, cell.began, overran=overran, alone=True)
+        attempt = death_attempt(process, cell.began, overran=overran, alone=True, title=task_title(0, 0, 0))
         cause = Cause.OVERRAN if overran else Cause.CRASHED
         if cell.stage == "initializing":
             # The processor could not even begin: that says nothing of the record.

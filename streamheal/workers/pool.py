@@ -29,8 +29,7 @@ from streamheal.workers.watchdog import LOOK_EVERY_S, Watchdog
 # After a death or a wish for a cell, two spares are kept for so long: the next death may be near.
 _TROUBLE_S = 60.0
 _WARMING_MAX = 2
-# How long an event loop that is not held up itself gets to write where its coroutines wait.
-_SHOW_S = 0.05
+# Coroutines past their deadline whose stacks are asked for.
 _SHOWN_MAX = 20
 _SPARE_RETRY_S_MIN, _SPARE_RETRY_S_MAX = 0.5, 30.0
 
@@ -245,6 +244,8 @@ class WorkerPool:
         for slot in self._late_slots.pop(process, ()):
             self._arena.give_back(slot)
         if self._closing:
+            for seat in self._seats.pop(process, {}).values():
+                seat.process = None
             return
         if process in self._warming:
             self._warming.discard(process)
@@ -330,11 +331,8 @@ class WorkerPool:
         late = self.watchdog.look(process, seats, now)
         if late:
             process.overran = late
-            waits = process.facts is not None and process.facts.mode == "async"
-            for seat, ats in late.items() if waits else ():
-                for at in sorted(ats)[:_SHOWN_MAX]:
-                    seat.show(at)
-            process.kill_with_stack("deadline", after_s=_SHOW_S if waits else 0.0)
+            show = [wire.Show(seat.number, *at) for seat, ats in late.items() for at in sorted(ats)]
+            process.kill_with_stack("deadline", show[:_SHOWN_MAX])
         elif self.watchdog.deaf(process, seats, now):
             process.kill_with_stack("deaf")
 

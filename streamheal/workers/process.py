@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -21,7 +22,7 @@ from streamheal.workers.child.birth import Birth
 from streamheal.workers.journal import Journal
 from streamheal.workers.output import OutputReader, Tail
 from streamheal.workers.port import WorkerOptions
-from streamheal.workers.wire import PART_BYTES, Facts, Joiner, Message, ToHost, datagrams, unpack_for_host
+from streamheal.workers.wire import PART_BYTES, Facts, Joiner, Message, Show, ToHost, datagrams, unpack_for_host
 
 _DATAGRAM_MAX = PART_BYTES + 64
 # Messages taken at one go, so that one talkative worker does not keep the loop from the others.
@@ -29,6 +30,7 @@ _MESSAGES_A_TURN = 256
 _PIPE_BYTES = 1 << 20
 _DUMP_BYTES = 1 << 20
 _DUMP_WAIT_S = 0.2
+_SHOW_S = 0.05
 
 # Our own modules are loaded before the working folder can offer others of their names.
 _BOOT = """
@@ -192,13 +194,18 @@ class Process:
             self.doomed = why
         self._kill_group()
 
-    def kill_with_stack(self, why: str, *, after_s: float = 0.0) -> None:
-        """Have it write its stack and die of that, which works while the interpreter is held; else kill it."""
+    def kill_with_stack(self, why: str, show: Sequence[Show] = ()) -> None:
+        """Have it write its stack and die of that, which works while the interpreter is held; else kill it.
+
+        `show`: coroutines that its event loop is asked to write the stacks of, if it still turns.
+        """
         if self.doomed is not None or self.dead.is_set():
             return
         self.doomed = why
-        if after_s:
-            self._loop.call_later(after_s, self._ask_for_stack)
+        if show and self.facts is not None and self.facts.mode == "async":
+            for message in show:
+                self.send(message)
+            self._loop.call_later(_SHOW_S, self._ask_for_stack)
         else:
             self._ask_for_stack()
 
@@ -211,6 +218,7 @@ class Process:
         # Not once it is reaped: its number may be another's by then.
         if not self.dead.is_set():
             try:
+                os.kill(self.pid, signal.SIGKILL)  # it may have left its group
                 os.killpg(self.pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
                 pass

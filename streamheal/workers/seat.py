@@ -360,6 +360,9 @@ class ShardSeat:
             retry_after_s=failure.retry_after_s,
         )
         self.listener.happened(event, attempt, failure.masked)
+        if not self._curious:
+            # It takes times from its first failure on, until it is told that nobody asks.
+            self._send(wire.Curious(self.number, False))
 
     # -- marks ---------------------------------------------------------------------------
 
@@ -395,10 +398,6 @@ class ShardSeat:
     def unheard(self) -> bool:
         """Whether a span was given that the process has not come to."""
         return any(book.given and book.slot is not None and not book.counted for book in self._books.values())
-
-    def show(self, at: At) -> None:
-        """Have the process write where the record waits."""
-        self._send(wire.Show(self.number, at.span, at.nth))
 
     def lost(self) -> Loss:
         """Read what the dead process has marked. Changes nothing but what a next one is told."""
@@ -485,6 +484,7 @@ class ShardSeat:
 
     def _end_over(self, failed: Attempt | None) -> None:
         hook, self._hook = self._hook, None
+        self._pool.cells.abandon(self)
         self._pool.seat_left(self)
         self._forget_all(None)
         if hook is not None:

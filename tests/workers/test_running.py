@@ -146,6 +146,7 @@ async def test_a_processors_own_key_makes_the_lanes(tmp_path: Path, code: str) -
 async def test_a_failure_comes_with_its_times_and_the_last_success_before_it(tmp_path: Path, code: str) -> None:
     async with standing(tmp_path, code) as stand:
         ear = await stand.ear().start()
+        ear.seat.curious(True)
         before = stand.pool.loop.time()
         ear.bring(1, line([[0, ""], [1, "raise"], [2, ""]], keys=lambda n: f"k{n}"))
         await ear.span_done(1)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamheal.workers import wire
 from streamheal.workers.child.failures import describe, kind_of, positions, refused
+from streamheal.workers.child.stacks import write_stack
 from streamheal.workers.child.target import Handler, refuse_awaitable
 from streamheal.workers.child.tee import Tail, set_main
 from streamheal.workers.child.worker import Site, make_handler, monotonic
+from streamheal.workers.frames import task_title
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class _Refused(Exception):
@@ -17,7 +22,7 @@ class _Refused(Exception):
 
 class Alone:
     def __init__(self, site: Site) -> None:
-        self._link, self._target = site.link, site.target
+        self._link, self._target, self._dump = site.link, site.target, site.dump
         self._stage = "initialize"
         self._tail = Tail(lambda: self._stage)
         set_main(self._tail)
@@ -30,7 +35,7 @@ class Alone:
             import asyncio
 
             with asyncio.Runner() as runner:
-                self._run(alone, lambda returned: runner.run(_await(returned)))
+                self._run(alone, lambda returned: runner.run(self._await(returned, runner.get_loop())))
 
     def _run(self, alone: wire.Alone, finish: Any) -> None:
         began, handler = monotonic(), None
@@ -78,6 +83,19 @@ class Alone:
             finish(handler.call(record))
         return False
 
+    async def _await(self, returned: Any, loop: asyncio.AbstractEventLoop) -> Any:
+        if not hasattr(returned, "__await__"):
+            return returned
+        loop.add_reader(self._link.fileno(), self._show, returned)
+        try:
+            return await returned
+        finally:
+            loop.remove_reader(self._link.fileno())
+
+    def _show(self, coroutine: Any) -> None:
+        if isinstance(self._link.receive(wait=False), wire.Show):
+            write_stack(self._dump, task_title(0, 0, 0), coroutine)
+
     def _wait_for_end(self) -> None:
         while True:
             self._link.receive(wait=True)
@@ -87,7 +105,3 @@ def _finish(returned: object) -> object:
     if returned is not None:
         refuse_awaitable(returned)
     return returned
-
-
-async def _await(returned: Any) -> Any:
-    return await returned if hasattr(returned, "__await__") else returned

@@ -12,11 +12,11 @@ import select
 import selectors
 import sys
 import traceback
-from types import FrameType
 from typing import Any
 
 from streamheal.workers import platform, wire
 from streamheal.workers.child.lanes import Item, Lanes
+from streamheal.workers.child.stacks import write_stack
 from streamheal.workers.child.target import Handler
 from streamheal.workers.child.tee import Tail, set_lane
 from streamheal.workers.child.worker import Site, Worker, make_handler, monotonic
@@ -248,7 +248,7 @@ class Coroutines(Worker):
         """Write where this record waits: a coroutine that waits is on no thread's stack."""
         for number, item in enumerate(crew.current):
             if item is not None and (item[0].number, item[1]) == (span, nth):
-                self.write_stack(task_title(crew.lanes.seat, span, nth), _frames(crew.tasks[number].get_coro()))
+                write_stack(self.dump, task_title(crew.lanes.seat, span, nth), crew.tasks[number].get_coro())
 
 
 async def finished(returned: Any) -> Any:
@@ -264,15 +264,3 @@ async def _not_cancelled() -> None:
         pass
     while task is not None and task.cancelling():
         task.uncancel()
-
-
-def _frames(coroutine: Any) -> list[FrameType]:
-    """What a suspended coroutine waits in, outermost first."""
-    found = []
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
-        if frame is None:
-            break
-        found.append(frame)
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
-    return found

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterable
-from types import FrameType
 from typing import NamedTuple
 
 from streamheal.records import Shard
@@ -38,7 +35,7 @@ class Worker:
         self.link, self.journal, self.target = site.link, site.journal, site.target
         self.tail = Tail(self.attempt)  # of what is printed outside of any lane
         self.lanes: dict[int, Lanes] = {}
-        self._arena, self._dump = site.arena, site.dump
+        self._arena, self.dump = site.arena, site.dump
         self._tickets = Tickets()
 
     def run(self, first: wire.Take) -> None:
@@ -75,13 +72,6 @@ class Worker:
         lanes = self.lanes.pop(end.seat)
         raised = None if error is None else self.in_words(error, lanes.handler)
         self.link.send(wire.Ended(end.seat, began, monotonic(), raised))
-
-    def write_stack(self, title: str, frames: Iterable[FrameType]) -> None:
-        """As faulthandler writes a thread's, and to the same place."""
-        lines = [
-            f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}' for frame in frames
-        ]
-        os.write(self._dump, "\n".join([f"{title} (most recent call first):", *reversed(lines), "\n"]).encode())
 
     def obey(self, message: wire.ToWorker) -> None:
         """Carry out a message that needs no user code but `key`."""
