@@ -70,10 +70,7 @@ class Calls:
         # The engine waits out faults itself: botocore tries once more at most, or its own waits
         # would delay what the log says and how soon a stopped host ends.
         self._client = aws.client("kinesis", options, connections=CALLS_AT_ONCE, attempts=2)
-        events = self._client.meta.events
-        events.register("before-parse.kinesis.GetRecords", _keep_body)
-        events.register("before-parameter-build.kinesis.GetShardIterator", _keep_time)
-        events.register("before-call.kinesis.GetShardIterator", _send_time)
+        self._client.meta.events.register("before-parse.kinesis.GetRecords", _keep_body)
 
     @property
     def region(self) -> str:
@@ -131,19 +128,6 @@ def _keep_body(response_dict: dict[str, Any], customized_response_dict: dict[str
     if response_dict["status_code"] == 200:
         customized_response_dict["RawBody"] = response_dict["body"]
         response_dict["body"] = b"{}"
-
-
-def _keep_time(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-    if "Timestamp" in params:
-        context["streamheal_time"] = params["Timestamp"].timestamp()
-
-
-def _send_time(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
-    """botocore cuts times to whole seconds (1.44, `_timestamp_unixtimestamp`); Kinesis reads milliseconds, and what
-    came earlier in that second was not asked for."""
-    if "streamheal_time" in context:
-        asked = msgspec.json.decode(params["body"])
-        params["body"] = msgspec.json.encode({**asked, "Timestamp": round(context["streamheal_time"], 3)})
 
 
 def _ends(body: bytes) -> tuple[int | None, int | None]:

@@ -49,13 +49,14 @@ class Place(NamedTuple):
     at: dict[str, Any]
 
 
-def place(begin: Begin) -> Place:
+def place(begin: Begin, begun_at: datetime) -> Place:
     if begin.position is not None:
         # AT and not AFTER: the record may be an aggregate of which only a part is settled.
         return Place("AT_SEQUENCE_NUMBER", {"StartingSequenceNumber": str(begin.position.sequence)})
-    if isinstance(begin.at, datetime):
-        return Place("AT_TIMESTAMP", {"Timestamp": begin.at})
-    return Place(begin.at, {})
+    if begin.at == "TRIM_HORIZON":
+        return Place("TRIM_HORIZON", {})
+    # What is the latest moves on: asked for again, it would not be what it was.
+    return Place("AT_TIMESTAMP", {"Timestamp": begun_at if begin.at == "LATEST" else begin.at})
 
 
 class ShardReader:
@@ -64,7 +65,7 @@ class ShardReader:
     Args:
         begin: Where to start.
         begun_at: When that was decided, by Kinesis' clock: LATEST means this.
-        iterator: One for that place, if there is one already.
+        iterator: One for that place, if there is one already; for LATEST, more exact than the time.
     """
 
     def __init__(
@@ -85,13 +86,10 @@ class ShardReader:
         self._sink, self._calls, self._threads, self._log = sink, calls, threads, log
         self._pace = pace
         self._turn = Turn(pace)
-        self._place = place(begin)
-        self._begun_at = begun_at
+        self._place = place(begin, begun_at)
         self._names = {"stream": stream, "shard_id": begin.shard_id}
         self._after = begin.position
         self._iterator = iterator
-        if self._place.kind == "LATEST" and iterator is not None:
-            self._place = self._where_latest_was()
         self._limit = _LIMIT
 
     async def run(self) -> list[str]:
@@ -100,7 +98,6 @@ class ShardReader:
         Raises:
             Gone: There is no such shard any more. Called again, it goes on where it was.
         """
-        await self.answered.wait()
         while True:
             fetched = await self._fetch()
             if fetched.last is not None:
@@ -192,9 +189,6 @@ class ShardReader:
 
     async def _new_iterator(self) -> str:
         kind, at = self._place
-        if kind == "LATEST":
-            # Only the first try may say so: what is the latest moves on.
-            self._place = self._where_latest_was()
         try:
             return await self._threads.call(lambda: self._calls.iterator(self.shard_id, kind, **at))
         except FAULTS as error:
@@ -202,9 +196,6 @@ class ShardReader:
                 self._log.warning("records_trimmed", **self._names, before=at["StartingSequenceNumber"])
                 self._place, self._after = Place("TRIM_HORIZON", {}), None
             raise
-
-    def _where_latest_was(self) -> Place:
-        return Place("AT_TIMESTAMP", {"Timestamp": self._begun_at})
 
     def _look_for_a_gap(self, fetched: Fetched) -> None:
         """A number that the stream has trimmed may be taken as its horizon, without a word."""

@@ -7,7 +7,6 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -95,7 +94,6 @@ async def test_no_batch_comes_before_it_is_asked_for_and_one_is_fetched_ahead(
             sink, engine = found.sink, found.engine
             await sink.until(lambda: sink.told == [("started", FIRST)])
             put(aws, name, b"1")
-            assert not proxy.asked("GetRecords")[1:], "but for the try at opening"
             engine.answer(FIRST)
             await sink.until(lambda: sink.data() == [b"1"])
             await sink.until(lambda: len(sink.lags[FIRST]) > 2)
@@ -122,6 +120,7 @@ async def test_children_begin_when_both_parents_are_complete(aws: Any, stream: C
         for parent in (shard(0), shard(1)):
             engine.answer(parent)
         await sink.until(lambda: len(sink.events("batch")) == 2)
+        assert not sink.events("ended"), "the last batch is not answered yet"
         for parent in (shard(0), shard(1)):
             engine.answer(parent)
         await sink.until(lambda: len(sink.events("ended")) == 2)
@@ -196,7 +195,9 @@ async def test_latest_skips_what_was_there_and_nothing_after_opening(aws: Any, s
 async def test_a_restart_before_the_first_checkpoint_begins_where_latest_was(
     aws: Any, stream: Callable[..., str]
 ) -> None:
+    """By Kinesis' clock, and not before what was there then."""
     name, checkpoints = stream(), MemoryCheckpoints()
+    put(aws, name, b"before")
     async with reading(name, checkpoints, start_at="LATEST") as found:
         await found.sink.until(lambda: found.sink.at_tip(FIRST))
     put(aws, name, b"while nobody read")
@@ -329,21 +330,25 @@ async def test_a_batch_larger_than_a_slot_is_asked_for_in_parts(aws: Any, stream
     name = stream()
     payloads = [bytes([nth]) * 1000 for nth in range(100)]
     put(aws, name, *payloads)
-    async with reading(name, slot_bytes=20_000) as found:
-        await found.sink.until(lambda: len(found.sink.data()) == 100)
-        assert found.sink.data() == payloads
-        assert found.sink.slots_out == 0
+    with FaultProxy(aws.url) as proxy:
+        async with reading(name, slot_bytes=20_000, aws=AwsOptions(endpoint_url=proxy.url)) as found:
+            await found.sink.until(lambda: len(found.sink.data()) == 100 and found.sink.at_tip(FIRST))
+    assert found.sink.data() == payloads
+    assert found.sink.slots_out == 0
+    limits = [call.request["Limit"] for call in proxy.asked("GetRecords")[1:]]
+    assert limits[0] == 10_000
+    assert 1 < limits[1] < 20
+    assert limits[2] == 10_000, "asked for all again, once it was handed over"
 
 
 async def test_a_quiet_shard_is_asked_about_once_a_second(aws: Any, stream: Callable[..., str]) -> None:
-    """Real pace: the calls' own times are looked at, so that a slow machine cannot fail it."""
+    """Calls 0.25, 0.5 and 1 s apart, looked at as a whole: single gaps shift on a busy machine."""
     name = stream()
     with FaultProxy(aws.url) as proxy:
         async with reading(name, pace=Pace(), aws=AwsOptions(endpoint_url=proxy.url)):
             await asyncio.to_thread(proxy.until_asked, "GetRecords", 5)
         at = [call.at for call in proxy.asked("GetRecords")[1:]]
-    gaps = [later - earlier for earlier, later in pairwise(at)]
-    assert all(gap > least for gap, least in zip(gaps, (0.2, 0.45, 0.9), strict=False)), gaps
+    assert at[3] - at[0] > 1.2
 
 
 async def test_being_stopped_does_not_wait_for_an_answer(aws: Any, stream: Callable[..., str]) -> None:
