@@ -7,7 +7,6 @@ says what is to be given to the next.
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,65 +28,15 @@ from streamheal.core.messages import (
 from streamheal.records import Dialect, Position, Record, Shard
 from streamheal.workers import wire
 from streamheal.workers.arena import Slot
+from streamheal.workers.books import Book, Books, Loss
 from streamheal.workers.deaths import death_attempt, raised_attempt
-from streamheal.workers.decode import decoder, plain
 from streamheal.workers.frames import task_title
-from streamheal.workers.journal import DONE, FAILED, FILTERED, HOST_TICKETS_FROM, OPEN, RUNNING
+from streamheal.workers.journal import FAILED, HOST_TICKETS_FROM, OPEN
 from streamheal.workers.port import Hook, Listener
 from streamheal.workers.process import Process
 
 if TYPE_CHECKING:
     from streamheal.workers.pool import Place, WorkerPool
-
-_ARRIVAL = re.compile(rb'pproximateArrivalTimestamp"\s*:\s*([0-9.eE+]+)')
-_MILLISECONDS_FROM = 1e11
-
-
-class Known:
-    """A record that the core knows by itself.
-
-    `in_hand`: the core's to decide about; its lane is blocked, and old marks of it say nothing.
-    """
-
-    __slots__ = ("done", "in_hand", "named", "record", "ticket")
-
-    def __init__(self, named: Named, record: Record) -> None:
-        self.named, self.record = named, record
-        self.ticket: int | None = None
-        self.in_hand = False
-        self.done = False
-
-
-class Book:
-    """One span, until nothing of it is open. `slot` is None once it has been reported.
-
-    `states` is what a dead worker left, None where none has begun it.
-    """
-
-    __slots__ = (
-        "after", "arrived", "counted", "dialect", "given", "known", "length", "number", "records", "serial",
-        "slot", "states",
-    )  # fmt: skip
-
-    def __init__(
-        self, number: int, *, serial: int, slot: Slot, length: int, dialect: Dialect, after: Position | None
-    ) -> None:
-        self.number, self.serial = number, serial
-        self.slot: Slot | None = slot
-        self.length, self.dialect, self.after = length, dialect, after
-        self.records: list[Record] | None = None
-        self.states: bytes | None = None
-        self.counted = self.given = False
-        self.known: dict[int, Known] = {}
-        self.arrived: float | None = None
-
-
-class Loss(msgspec.Struct):
-    """What a death has cost one shard, read from its marks before anybody is told."""
-
-    running: list[Named]
-    done: list[tuple[At, bool]]
-
 
 class ShardSeat:
     """Implements `port.Seat`."""
@@ -101,8 +50,7 @@ class ShardSeat:
         self.due: float | None = None  # by when `initialize` or the hook must have returned
         self.start_as: Start | None = None
         self._pool = pool
-        self._books: dict[int, Book] = {}
-        self._decode = decoder(shard.shard_id)
+        self.books = Books(shard.shard_id)
         self._timer: asyncio.TimerHandle | None = None
         self._hook: Hook | None = None
         self._curious = False
@@ -136,26 +84,25 @@ class ShardSeat:
     def arrived(self, span: int, slot: object, length: int, dialect: Dialect, after: Position | None) -> None:
         assert isinstance(slot, Slot), f"{slot!r} is no slot of this pool"
         slot.used = max(slot.used, length)
-        self._books[span] = Book(
+        self.books.spans[span] = Book(
             span, serial=self._pool.next_serial(), slot=slot, length=length, dialect=dialect, after=after
         )
 
     def give(self, give: Give) -> None:
-        book = self._books.get(give.span)
-        process = self.process
+        book, process = self.books.spans.get(give.span), self.process
         if book is None or process is None:
             return  # nothing of it is open; or nobody is here, and all will be given anew
         book.given = True
         for nth in give.hold:
-            self._known(book, nth).in_hand = True
+            self.books.known(At(give.span, nth)).in_hand = True
         for nth in give.queued:
-            self._known(book, nth).in_hand = False
+            self.books.known(At(give.span, nth)).in_hand = False
         if book.slot is None:
             self._regive(book, give, process)
             return
         taken = book.states is not None or bool(give.hold or give.skip or give.queued)
         if taken:
-            states = book.states if book.states is not None else bytes(len(self._records(book)))
+            states = book.states if book.states is not None else bytes(len(self.books.records(book)))
             process.journal.take_over(book.slot.index, book.serial, states)
         self._send(
             wire.Give(
@@ -190,19 +137,17 @@ class ShardSeat:
         self._send(wire.Limit(self.number, starts))
 
     def retry(self, at: At, number: int) -> None:
-        known = self._known(self._books[at.span], at.nth)
+        known = self.books.known(at)
         known.in_hand = False
         record = msgspec.structs.replace(known.record, attempt=number)
         self._send(wire.Again(self.number, at.span, at.nth, record))
 
     def settle(self, at: At) -> None:
-        book = self._books.get(at.span)
-        if book is not None and (known := book.known.get(at.nth)):
-            known.done, known.ticket = True, None
+        self.books.settled(at)
         self._send(wire.Settled(self.number, at.span, at.nth))
 
     def run_alone(self, at: At, number: int) -> None:
-        record = self._known(self._books[at.span], at.nth).record
+        record = self.books.known(at).record
         self._pool.cells.wanted(self, at, msgspec.structs.replace(record, attempt=number))
 
     def curious(self, wanted: bool) -> None:
@@ -211,49 +156,19 @@ class ShardSeat:
             self._send(wire.Curious(self.number, wanted))
 
     def record(self, at: At) -> Record:
-        return self._known(self._books[at.span], at.nth).record
+        return self.books.known(at).record
 
     def named(self, at: At) -> Named:
-        return self._known(self._books[at.span], at.nth).named
+        return self.books.known(at).named
 
     def forget(self, at: At) -> None:
-        book = self._books.get(at.span)
-        if book is None:
-            return
-        if book.slot is None:
-            book.known.pop(at.nth, None)
-            if not book.known:
-                del self._books[at.span]
-        elif known := book.known.get(at.nth):
-            known.done = True  # its mark is still in the page
-
-    def _records(self, book: Book) -> list[Record]:
-        """The span decoded here, which only trouble makes necessary."""
-        if book.records is None:
-            assert book.slot is not None, f"span {book.number} has given its slot back"
-            book.records = self._decode(book.dialect, book.slot.view[: book.length], book.after)
-        return book.records
-
-    def _known(self, book: Book, nth: int) -> Known:
-        known = book.known.get(nth)
-        if known is None:
-            records = self._records(book)
-            record, before = plain(records[nth]), records[nth - 1].position if nth else None
-            named = Named(At(book.number, nth), record.position, before, len(record.data))
-            known = book.known[nth] = Known(named, record)
-        return known
+        self.books.forget(at)
 
     def arrival(self) -> float | None:
-        arrivals = [arrived for book in self._books.values() if (arrived := self._arrived(book)) is not None]
-        return min(arrivals, default=None)
+        return self.books.arrival()
 
-    def _arrived(self, book: Book) -> float | None:
-        if book.arrived is None and book.slot is not None:
-            found = _ARRIVAL.search(book.slot.view[: book.length])
-            if found is not None:
-                value = float(found[1])
-                book.arrived = value / 1000 if value > _MILLISECONDS_FROM else value
-        return book.arrived
+    def marked_done(self) -> int:
+        return 0 if self.process is None else self.books.marked_done(self.process.journal)
 
     # -- what the worker says ------------------------------------------------------------
 
@@ -286,65 +201,33 @@ class ShardSeat:
         """Tell of spans that the worker has decoded meanwhile."""
         if self.process is None or self.stage != "in":
             return
-        for book in list(self._books.values()):
-            if book.given and not book.counted and book.slot is not None:
-                self._count(book)
+        for book in list(self.books.spans.values()):
+            self._count(book)
 
     def _count(self, book: Book) -> None:
         assert self.process is not None
-        if book.counted or book.slot is None:
+        if book.counted or book.slot is None or not book.given:
             return
         records = self.process.journal.counted(book.slot.index, book.serial)
         if records is not None:
             book.counted = True
             self.listener.happened(SpanCounted(book.number, records))
 
-    def marked_done(self) -> int:
-        if self.process is None:
-            return 0
-        return sum(self._marked_done(self.process, book) for book in self._books.values())
-
-    def _marked_done(self, process: Process, book: Book) -> int:
-        if book.slot is None or not (book.given and book.counted):
-            return 0
-        page = process.journal.page(book.slot.index, book.serial)
-        if page is None:
-            return 0
-        return page.states.count(DONE) - sum(page.states[nth] == DONE for nth in book.known if nth < page.records)
-
     def _finished(self, done: wire.Finished) -> None:
-        book = self._books[done.span]
-        assert book.slot is not None
         last = None if done.sequence is None else Position(int(done.sequence), done.sub_sequence)
-        held = []
-        for nth, ticket in done.tickets:
-            new = nth not in book.known
-            known = self._known(book, nth)
-            known.ticket = ticket
-            if new:
-                held.append(known.named)
-        book.counted = True
-        if done.tickets and book.arrived is None:
-            self._arrived(book)
-        self._pool.give_back(book.slot)
-        book.slot = book.states = None
-        book.records = None
-        book.known = {nth: known for nth, known in book.known.items() if not known.done}
-        if not book.known:
-            del self._books[done.span]
-        self.listener.happened(SpanDone(done.span, done.records, last, done.filtered, tuple(held)))
+        slot, held = self.books.reported(done)
+        self._pool.give_back(slot)
+        self.listener.happened(SpanDone(done.span, done.records, last, done.filtered, held))
 
     def _succeeded(self, at: At, filtered: bool) -> None:
-        known = self._known(self._books[at.span], at.nth)
-        known.done, known.ticket = True, None
+        self.books.settled(at)
         self.listener.happened(Done(at, filtered))
 
     def _failed(self, failure: wire.Failure) -> None:
         assert self.process is not None
         at = At(failure.span, failure.nth)
-        book = self._books[at.span]
-        self._count(book)
-        known = self._known(book, at.nth)
+        self._count(self.books.spans[at.span])
+        known = self.books.known(at)
         known.in_hand = True
         self._pool.watchdog.forget(self.process, self, at)
         attempt = None
@@ -370,70 +253,15 @@ class ShardSeat:
         """What runs of this shard in the process now, as its marks say."""
         if self.process is None or self.stage != "in":
             return []
-        journal, found = self.process.journal, []
-        for book in self._books.values():
-            if not book.given:
-                continue
-            if book.slot is not None:
-                for nth in journal.running_now(book.slot.index, book.serial):
-                    known = book.known.get(nth)
-                    if known is None or not (known.in_hand or known.done):
-                        found.append(At(book.number, nth))
-                continue
-            for nth, known in book.known.items():
-                lane = known.ticket is not None and not known.in_hand
-                if lane and known.ticket is not None and journal.ticket(known.ticket) == RUNNING:
-                    found.append(At(book.number, nth))
-        return found
-
-    @property
-    def able(self) -> bool:
-        """Whether something of this shard may run in its process, now or in a moment."""
-        return any(
-            book.given and (book.slot is not None or any(not known.in_hand for known in book.known.values()))
-            for book in self._books.values()
-        )
-
-    @property
-    def unheard(self) -> bool:
-        """Whether a span was given that the process has not come to."""
-        return any(book.given and book.slot is not None and not book.counted for book in self._books.values())
+        return self.books.running(self.process.journal)
 
     def lost(self) -> Loss:
-        """Read what the dead process has marked. Changes nothing but what a next one is told."""
-        loss = Loss([], [])
+        """Read what the dead process has marked. Nobody is told yet but of spans it had counted."""
         if self.process is None or self.stage not in ("in", "ending"):
-            return loss
-        for at in self.running():
-            loss.running.append(self._known(self._books[at.span], at.nth).named)
-        for book in list(self._books.values()):
-            if book.given:
-                self._read_marks(book, self.process, loss)
-            book.given = False
-        return loss
-
-    def _read_marks(self, book: Book, process: Process, loss: Loss) -> None:
-        states: bytes | None = None
-        if book.slot is not None:
-            page = process.journal.page(book.slot.index, book.serial)
-            if page is None:
-                return
+            return Loss([], [])
+        for book in list(self.books.spans.values()):
             self._count(book)
-            states = page.states
-            open_again = bytes(state if state in (DONE, FILTERED) else OPEN for state in range(256))
-            book.states = states.translate(open_again)
-        for nth, known in book.known.items():
-            if known.in_hand or known.done:
-                continue
-            if states is not None:
-                state = states[nth] if nth < len(states) else OPEN
-            else:
-                state = OPEN if known.ticket is None else process.journal.ticket(known.ticket)
-            if state in (DONE, FILTERED):
-                known.done = True
-                loss.done.append((At(book.number, nth), state == FILTERED))
-        for known in book.known.values():
-            known.ticket = None
+        return self.books.lost(self.process.journal)
 
     def bereaved(
         self, process: Process, loss: Loss, *, death: int, total: int, overran: set[At] | None, by_us: bool
@@ -497,7 +325,7 @@ class ShardSeat:
             self._timer.cancel()
         self._pool.cells.abandon(self)
         process = self.process
-        busy = process is not None and (self.stage in ("initializing", "ending") or self.able)
+        busy = process is not None and (self.stage in ("initializing", "ending") or self.books.able)
         if process is not None and not busy:
             process.send(wire.Leave(self.number))
         self._pool.seat_left(self)
@@ -507,8 +335,7 @@ class ShardSeat:
 
     def _forget_all(self, process: Process | None) -> None:
         """Slots that a living process may still read are free once it is dead."""
-        slots = [book.slot for book in self._books.values() if book.slot is not None]
-        self._books.clear()
+        slots = self.books.clear()
         if process is None:
             for slot in slots:
                 self._pool.give_back(slot)

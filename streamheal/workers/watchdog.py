@@ -48,7 +48,7 @@ class Watchdog:
 
         A thread that user code left behind may hold the interpreter, or our descriptors are closed.
         """
-        waits = not self._seen.get(process) and any(seat.unheard for seat in seats)
+        waits = not self._seen.get(process) and any(seat.books.unheard for seat in seats)
         if not waits or any(seat.due is not None for seat in seats):
             self._waits_since.pop(process, None)
             return False

@@ -1,0 +1,235 @@
+"""What the host keeps of one shard's spans: where their bytes are, and who of them is known.
+
+Nothing here talks to a process; what its journal says is read, and clamped to what can be.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from streamheal.core.messages import At, Named
+from streamheal.records import Dialect, Position, Record
+from streamheal.workers import wire
+from streamheal.workers.arena import Slot
+from streamheal.workers.decode import decoder, plain
+from streamheal.workers.journal import DONE, FILTERED, OPEN, RUNNING, Journal
+
+_ARRIVAL = re.compile(rb'pproximateArrivalTimestamp"\s*:\s*([0-9.eE+]+)')
+_MILLISECONDS_FROM = 1e11
+
+_OPEN_AGAIN = bytes(state if state in (DONE, FILTERED) else OPEN for state in range(256))
+
+
+class Known:
+    """A record that the core knows by itself.
+
+    `in_hand`: the core's to decide about; its lane is blocked, and old marks of it say nothing.
+    `ticket`: where it is marked once its span is reported.
+    """
+
+    __slots__ = ("done", "in_hand", "named", "record", "ticket")
+
+    def __init__(self, named: Named, record: Record) -> None:
+        self.named, self.record = named, record
+        self.ticket: int | None = None
+        self.in_hand = False
+        self.done = False
+
+
+class Book:
+    """One span, until nothing of it is open.
+
+    Attributes:
+        serial: Names this use of its slot in journals.
+        slot: None once the span has been reported.
+        records: Decoded here, which only trouble makes necessary.
+        states: What a dead worker left; None where none has begun it.
+        given: To the process that the shard is in now.
+    """
+
+    __slots__ = (
+        "after", "arrived", "counted", "dialect", "given", "known", "length", "number", "records", "serial",
+        "slot", "states",
+    )  # fmt: skip
+
+    def __init__(
+        self, number: int, *, serial: int, slot: Slot, length: int, dialect: Dialect, after: Position | None
+    ) -> None:
+        self.number, self.serial = number, serial
+        self.slot: Slot | None = slot
+        self.length, self.dialect, self.after = length, dialect, after
+        self.records: list[Record] | None = None
+        self.states: bytes | None = None
+        self.counted = self.given = False
+        self.known: dict[int, Known] = {}
+        self.arrived: float | None = None
+
+
+class Loss(NamedTuple):
+    """What a death has cost one shard, read from its marks before anybody is told."""
+
+    running: list[Named]
+    done: list[tuple[At, bool]]
+
+
+class Books:
+    """All spans of one shard of which something is open."""
+
+    def __init__(self, shard_id: str) -> None:
+        self.spans: dict[int, Book] = {}
+        self._decode = decoder(shard_id)
+
+    def known(self, at: At) -> Known:
+        """The record, known from now on if it was not."""
+        book = self.spans[at.span]
+        known = book.known.get(at.nth)
+        if known is None:
+            records = self.records(book)
+            record, before = plain(records[at.nth]), records[at.nth - 1].position if at.nth else None
+            known = book.known[at.nth] = Known(Named(at, record.position, before, len(record.data)), record)
+        return known
+
+    def records(self, book: Book) -> list[Record]:
+        if book.records is None:
+            assert book.slot is not None, f"span {book.number} has given its slot back"
+            book.records = self._decode(book.dialect, book.slot.view[: book.length], book.after)
+        return book.records
+
+    def settled(self, at: At) -> None:
+        """Its marks say nothing any more."""
+        book = self.spans.get(at.span)
+        if book is not None and (known := book.known.get(at.nth)):
+            known.done, known.ticket = True, None
+
+    def forget(self, at: At) -> None:
+        book = self.spans.get(at.span)
+        if book is None:
+            return
+        if book.slot is not None:
+            self.settled(at)  # its mark is still in the page
+            return
+        book.known.pop(at.nth, None)
+        if not book.known:
+            del self.spans[at.span]
+
+    def reported(self, done: wire.Finished) -> tuple[Slot, tuple[Named, ...]]:
+        """The span is over but for known records. Returns its slot, and who is known only now."""
+        book = self.spans[done.span]
+        slot = book.slot
+        assert slot is not None, f"span {done.span} is reported twice"
+        held = []
+        for nth, ticket in done.tickets:
+            new = nth not in book.known
+            known = self.known(At(done.span, nth))
+            known.ticket = ticket
+            if new:
+                held.append(known.named)
+        book.counted = True
+        if done.tickets:
+            self._arrived(book)
+        book.slot = book.states = book.records = None
+        book.known = {nth: known for nth, known in book.known.items() if not known.done}
+        if not book.known:
+            del self.spans[done.span]
+        return slot, tuple(held)
+
+    def clear(self) -> list[Slot]:
+        """Forget all. Returns the slots that were in use."""
+        slots = [book.slot for book in self.spans.values() if book.slot is not None]
+        self.spans.clear()
+        return slots
+
+    # -- what can be asked ---------------------------------------------------------------
+
+    def arrival(self) -> float | None:
+        """Unix time at which the oldest record still kept arrived, as far as known."""
+        arrivals = [arrived for book in self.spans.values() if (arrived := self._arrived(book)) is not None]
+        return min(arrivals, default=None)
+
+    def _arrived(self, book: Book) -> float | None:
+        """The first record's arrival stands for its span's: it is read from the bytes, without decoding them."""
+        if book.arrived is None and book.slot is not None:
+            found = _ARRIVAL.search(book.slot.view[: book.length])
+            if found is not None:
+                value = float(found[1])
+                book.arrived = value / 1000 if value > _MILLISECONDS_FROM else value
+        return book.arrived
+
+    @property
+    def able(self) -> bool:
+        """Whether something may run in the process, now or in a moment."""
+        return any(
+            book.given and (book.slot is not None or any(not known.in_hand for known in book.known.values()))
+            for book in self.spans.values()
+        )
+
+    @property
+    def unheard(self) -> bool:
+        """Whether a span was given that the process has not come to."""
+        return any(book.given and book.slot is not None and not book.counted for book in self.spans.values())
+
+    # -- what marks say ------------------------------------------------------------------
+
+    def marked_done(self, journal: Journal) -> int:
+        """Records marked done that nobody has heard of."""
+        return sum(self._marked_done(journal, book) for book in self.spans.values())
+
+    def _marked_done(self, journal: Journal, book: Book) -> int:
+        if book.slot is None or not (book.given and book.counted):
+            return 0
+        page = journal.page(book.slot.index, book.serial)
+        if page is None:
+            return 0
+        return page.states.count(DONE) - sum(page.states[nth] == DONE for nth in book.known if nth < page.records)
+
+    def running(self, journal: Journal) -> list[At]:
+        found = []
+        for book in self.spans.values():
+            if not book.given:
+                continue
+            if book.slot is not None:
+                for nth in journal.running_now(book.slot.index, book.serial):
+                    known = book.known.get(nth)
+                    if known is None or not (known.in_hand or known.done):
+                        found.append(At(book.number, nth))
+                continue
+            for nth, known in book.known.items():
+                in_lane = known.ticket is not None and not known.in_hand
+                if in_lane and known.ticket is not None and journal.ticket(known.ticket) == RUNNING:
+                    found.append(At(book.number, nth))
+        return found
+
+    def lost(self, journal: Journal) -> Loss:
+        """Read what a dead process has marked, for the core and for the next process."""
+        running = [self.known(at).named for at in self.running(journal)]
+        done: list[tuple[At, bool]] = []
+        for book in self.spans.values():
+            if book.given:
+                done += self._read_marks(book, journal)
+            book.given = False
+        return Loss(running, done)
+
+    def _read_marks(self, book: Book, journal: Journal) -> list[tuple[At, bool]]:
+        """Known records that are marked done, though the worker did not come to say so."""
+        states: bytes | None = None
+        if book.slot is not None:
+            page = journal.page(book.slot.index, book.serial)
+            if page is None:
+                return []
+            states = page.states
+            book.states = states.translate(_OPEN_AGAIN)
+        done = []
+        for nth, known in book.known.items():
+            if not (known.in_hand or known.done):
+                state = self._state(journal, nth, known, states)
+                if state in (DONE, FILTERED):
+                    known.done = True
+                    done.append((At(book.number, nth), state == FILTERED))
+            known.ticket = None
+        return done
+
+    def _state(self, journal: Journal, nth: int, known: Known, states: bytes | None) -> int:
+        if states is not None:
+            return states[nth] if nth < len(states) else OPEN
+        return OPEN if known.ticket is None else journal.ticket(known.ticket)
