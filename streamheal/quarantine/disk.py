@@ -28,7 +28,7 @@ class Batch:
     def __init__(self, directory: Path) -> None:
         # Opened before the first byte is written: syncfs tells of the errors since then (syncfs(2)).
         self._descriptor = _open_to_sync(directory)
-        self._written: list[Path] = []
+        self._written: list[str] = []
 
     def __enter__(self) -> Batch:
         return self
@@ -38,7 +38,7 @@ class Batch:
     ) -> None:
         os.close(self._descriptor)
 
-    def write(self, path: Path, data: bytes) -> None:
+    def write(self, path: str, data: bytes) -> None:
         """Write a new file. Its bytes are not on disk yet."""
         self._written.append(path)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
@@ -60,7 +60,7 @@ class Batch:
             sync_path(path)
 
 
-def sync_path(path: Path) -> None:
+def sync_path(path: str | Path) -> None:
     """A file's bytes, or the names in a directory, are on disk when this returns."""
     # A descriptor of its own will do: fsync is about the file, not about who wrote it (fsync(2)).
     descriptor = _open_to_sync(path)
@@ -82,7 +82,7 @@ def make_directory(path: Path) -> None:
     sync_path(path.parent)
 
 
-def _open_to_sync(path: Path) -> int:
+def _open_to_sync(path: str | Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 

@@ -10,7 +10,6 @@ import errno
 import fcntl
 import itertools
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,11 +29,31 @@ _LEFTOVER_S = 3600.0
 
 class _Write(NamedTuple):
     nth: int
-    temporary: Path
-    final: Path
+    temporary: str
+    day: str
+    name: str
 
 
 Outcomes = list[StoreError | StoreUnavailable | None]
+
+
+class _Day:
+    """Where one application's and stream's envelopes of a day lie, and those of the days before."""
+
+    def __init__(self, root: Path, partition: Partition) -> None:
+        self._days = f"{root}/{partition.path}".rpartition("/")[0]
+        self.directory = f"{self._days}/date={partition.date}"
+        self._known = [day for day in layout.dates(_names(self._days)) if day < partition.date]
+
+    def find(self, envelope: Envelope, name: str) -> str | None:
+        """The directory that holds this file, today's or that of an earlier day: few days hold
+        envelopes at all, and fewer since the record arrived."""
+        if os.path.exists(f"{self.directory}/{name}"):
+            return self.directory
+        if not self._known:
+            return None
+        earlier = (f"{self._days}/date={day}" for day in layout.earlier_dates(envelope, self._known))
+        return next((day for day in earlier if os.path.exists(f"{day}/{name}")), None)
 
 
 class FolderStore:
@@ -49,6 +68,7 @@ class FolderStore:
         self.url = str(root)
         self._root = root
         self._writing = root / ".streamheal"
+        self._started_ns = time.time_ns()  # tells apart two stores of one process, and two of one pid
         self._numbers = itertools.count()
         self._made: set[Path] = set()  # directories known to be there, and to be on disk
 
@@ -56,13 +76,11 @@ class FolderStore:
         try:
             self._make(self._writing)
             self._sweep()
-            with self._amending():
-                pass
             probe = self._temporary()
             with disk.Batch(self._writing) as batch:
                 batch.write(probe, b"{}")
                 batch.sync()
-            probe.unlink()
+            os.unlink(probe)
         except OSError as error:
             raise UsageError(
                 f"the quarantine folder {self._root} cannot be written: {error.strerror}. "
@@ -86,58 +104,50 @@ class FolderStore:
                 writes, there = self._write(batch, envelopes, outcomes)
                 self._finish(batch, writes, there, outcomes)
         except OSError as error:
+            self._made.clear()  # somebody may have tidied up
             failure = self._cannot("write", self._root, error)
             return [outcome or failure for outcome in outcomes]
         return outcomes
 
     def _write(
         self, batch: disk.Batch, envelopes: Sequence[Envelope], outcomes: Outcomes
-    ) -> tuple[list[_Write], set[Path]]:
-        """What was written under a temporary name, and where those lie that were there already."""
+    ) -> tuple[list[_Write], set[str]]:
+        """What was written under a temporary name, and the days that hold what was there already."""
         writes: list[_Write] = []
-        there: set[Path] = set()
-        dates: dict[Path, list[str]] = {}
+        there: set[str] = set()
+        days: dict[Partition, _Day] = {}
+        # Texts, not paths: in a flood, making paths would cost as much as making the files.
         for nth, envelope in enumerate(envelopes):
-            final = self._path(Partition.of(envelope), envelope.id)
-            temporary = self._temporary()
+            partition = Partition.of(envelope)
+            day = days.get(partition) or days.setdefault(partition, _Day(self._root, partition))
+            name, temporary = envelope.id + layout.SUFFIX, self._temporary()
             try:
-                if found := self._find(envelope, final, dates):
-                    there.add(found.parent)
+                if (found := day.find(envelope, name)) is not None:
+                    there.add(found)
                     continue
                 batch.write(temporary, reading.encode(envelope))
-                writes.append(_Write(nth, temporary, final))
+                writes.append(_Write(nth, temporary, day.directory, name))
             except OSError as error:
-                temporary.unlink(missing_ok=True)
-                outcomes[nth] = self._cannot("write", final, error)
+                _unlink(temporary)
+                outcomes[nth] = self._cannot("write", Path(day.directory, name), error)
         return writes, there
 
-    def _find(self, envelope: Envelope, final: Path, dates: dict[Path, list[str]]) -> Path | None:
-        """Where it was stored before, today or on an earlier day: few days hold envelopes at all,
-        and fewer since the record arrived."""
-        if final.exists():
-            return final
-        days = final.parent.parent
-        if days not in dates:
-            dates[days] = layout.dates(_names(days))
-        earlier = layout.earlier_dates(envelope, dates[days])
-        return next((path for day in earlier if (path := days / f"date={day}" / final.name).exists()), None)
-
-    def _finish(self, batch: disk.Batch, writes: list[_Write], there: set[Path], outcomes: Outcomes) -> None:
+    def _finish(self, batch: disk.Batch, writes: list[_Write], there: set[str], outcomes: Outcomes) -> None:
         """Bring to disk what was written, then give it its names, and those to disk too."""
-        directories = {write.final.parent for write in writes}
+        days = {write.day for write in writes}
         try:
             batch.sync()
-            for directory in directories:
-                self._make(directory)
+            for day in days:
+                self._make(Path(day))
             for write in writes:
-                os.rename(write.temporary, write.final)
+                os.rename(write.temporary, f"{write.day}/{write.name}")
             # Those found there too: the put that named them may have failed at this very line.
-            for directory in directories | there:
-                disk.sync_path(directory)
+            for day in days | there:
+                disk.sync_path(day)
         except OSError as error:
             self._made.clear()
             for write in writes:
-                write.temporary.unlink(missing_ok=True)
+                _unlink(write.temporary)
             failure = self._cannot("write", self._root, error)
             outcomes[:] = [outcome or failure for outcome in outcomes]
 
@@ -189,7 +199,7 @@ class FolderStore:
                 os.rename(temporary, path)
                 disk.sync_path(path.parent)
             except OSError as error:
-                temporary.unlink(missing_ok=True)
+                _unlink(temporary)
                 raise self._cannot("write", path, error) from error
         return amended
 
@@ -222,8 +232,8 @@ class FolderStore:
     def _path(self, partition: Partition, id: str) -> Path:
         return self._root / partition.path / (id + layout.SUFFIX)
 
-    def _temporary(self) -> Path:
-        return self._writing / f"{os.getpid()}-{threading.get_ident()}-{next(self._numbers)}-{time.time_ns()}.tmp"
+    def _temporary(self) -> str:
+        return f"{self._writing}/{os.getpid()}-{self._started_ns}-{next(self._numbers)}.tmp"
 
     def _make(self, directory: Path) -> None:
         if directory not in self._made:
@@ -243,7 +253,14 @@ class FolderStore:
         return kind(f"cannot {do} {path}: {error.strerror or error}")
 
 
-def _names(directory: Path) -> list[str]:
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass  # swept away at a later start
+
+
+def _names(directory: str | Path) -> list[str]:
     try:
         return os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):

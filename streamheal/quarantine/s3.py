@@ -32,6 +32,7 @@ class S3Store:
         self.url = self._bucket.url
         self._earlier = _Earlier(self._bucket)
         self._keys: OrderedDict[str, str] = OrderedDict()  # by id
+        self._partitions_seen: list[Partition] = []
         self._remembering = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None
 
@@ -79,10 +80,19 @@ class S3Store:
 
     def _key_of(self, id_prefix: str) -> str:
         """Asks every partition at once for what begins so, which no listing of all could beat."""
-        prefixes = [f"{partition.path}/{id_prefix}" for partition in self._partitions()]
-        listed = self._pool().map(lambda prefix: [one.key for one in self._bucket.objects(prefix)], prefixes)
-        keys = {id: key for some in listed for key in some if (id := layout.id_of(key)) is not None}
+        keys: dict[str, str] = {}
+        if len(id_prefix) == layout.ID_CHARS:
+            # A replay asks for many whole ids; what partitions there are need not be asked each time.
+            keys = self._beginning_with(id_prefix, self._partitions_seen)
+        if not keys:
+            self._partitions_seen = self._partitions()
+            keys = self._beginning_with(id_prefix, self._partitions_seen)
         return keys[reading.the_one(id_prefix, list(keys))]
+
+    def _beginning_with(self, id_prefix: str, partitions: Iterable[Partition]) -> dict[str, str]:
+        prefixes = [f"{partition.path}/{id_prefix}" for partition in partitions]
+        listed = self._pool().map(lambda prefix: [one.key for one in self._bucket.objects(prefix)], prefixes)
+        return {id: key for some in listed for key in some if (id := layout.id_of(key)) is not None}
 
     def scan(self, selection: Selection) -> Iterator[Envelope]:
         meant = sorted((one for one in self._partitions() if one.may_hold(selection)), key=lambda one: one.date)

@@ -123,9 +123,9 @@ class Stream:
         return []
 
     def _iterator(self, shard_id: str, kind: str, sequence_number: str | None) -> str | None:
-        at = {} if sequence_number is None else {"StartingSequenceNumber": sequence_number}
-        answer = self.call(
-            "get_shard_iterator", "read", StreamName=self.name, ShardId=shard_id, ShardIteratorType=kind, **at
-        )
+        arguments: dict[str, Any] = {"StreamName": self.name, "ShardId": shard_id, "ShardIteratorType": kind}
+        if sequence_number is not None:
+            arguments["StartingSequenceNumber"] = sequence_number
+        answer = self.call("get_shard_iterator", "read", **arguments)
         iterator: str | None = answer.get("ShardIterator")
         return iterator

@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from streamheal.errors import StoreUnavailable, UsageError
-from streamheal.quarantine import reading
+from streamheal.quarantine import disk, reading
 from streamheal.quarantine.base import Selection
 from streamheal.quarantine.folder import FolderStore
 from tests.quarantine.promises import EVERY, check_store
@@ -21,6 +21,29 @@ from tests.quarantine.samples import envelope
 
 def test_a_folder_keeps_every_promise_of_a_store(tmp_path: Path) -> None:
     check_store(lambda: FolderStore(tmp_path / "quarantine"))
+
+
+def test_where_there_is_no_syncfs_every_file_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS, and on Linux before 5.8."""
+    monkeypatch.setattr(disk, "_libc", None)
+    check_store(lambda: FolderStore(tmp_path))
+
+
+@pytest.mark.skipif(disk._libc is None, reason="this system has no syncfs that tells of errors")
+def test_a_flood_costs_one_sync_of_the_disk_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """500 envelopes, and no more calls of fsync than there are directories to make and to name in."""
+    calls: list[int] = []
+    fsync = os.fsync
+
+    def counted(descriptor: int) -> None:
+        calls.append(descriptor)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    store = FolderStore(tmp_path)
+    assert store.put([envelope(nth) for nth in range(500)]) == [None] * 500
+    assert len(calls) < 10
+    assert len(list(tmp_path.rglob("*.json"))) == 500
 
 
 def test_files_lie_where_athena_and_duckdb_look_for_them(tmp_path: Path) -> None:
