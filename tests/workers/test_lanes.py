@@ -17,7 +17,8 @@ from streamheal.records import Dialect, Record, Shard
 from streamheal.workers import wire
 from streamheal.workers.arena import Arena
 from streamheal.workers.child.failures import Kind, refused
-from streamheal.workers.child.lanes import Item, Lanes, Tickets
+from streamheal.workers.child.lanes import Lanes
+from streamheal.workers.child.spans import Item, Tickets
 from streamheal.workers.child.target import Handler, Target, _FunctionProcessor
 from streamheal.workers.decode import decoder
 from streamheal.workers.journal import DONE, FAILED, FILTERED, HOST_TICKETS_FROM, OPEN, RUNNING, Journal

@@ -16,8 +16,9 @@ from streamheal.core.halving import Halving
 from streamheal.records import Position
 from streamheal.workers import wire
 from streamheal.workers.child.failures import Kind, kind_of, positions, refused
-from streamheal.workers.child.lanes import Item, Key, Lanes
+from streamheal.workers.child.lanes import Lanes
 from streamheal.workers.child.sequential import Sequential
+from streamheal.workers.child.spans import Item, Key
 from streamheal.workers.child.worker import Site, monotonic
 from streamheal.workers.journal import CALLS_WORD, DONE, FILTERED, OPEN, RUNNING
 
@@ -152,10 +153,10 @@ class Batches(Sequential):
         return kind_of(error, lanes.handler.poison, lanes.handler.throttled).cause == "THROTTLED"
 
     def _succeeded(self, lanes: Lanes, began: float) -> None:
-        if lanes.timing:
-            lanes.succeeded(began)
+        if lanes.witnesses.timing:
+            lanes.witnesses.succeeded(began)
         else:
-            lanes.last_began, lanes.last_ended = began, monotonic()
+            lanes.witnesses.began, lanes.witnesses.ended = began, monotonic()
 
     # -- what became of records ------------------------------------------------------------
 
@@ -173,7 +174,6 @@ class Batches(Sequential):
         """Block its lane; those of its key that were to run after it wait there. Returns the others."""
         span, nth, _, key = item
         lanes.put_back(key, [other for other in later if other[3] == key])
-        lanes.trouble()
         lanes.failed(span, nth, key, failure)
         return [other for other in later if other[3] != key]
 

@@ -10,12 +10,11 @@ import asyncio
 import os
 import select
 import selectors
-import sys
-import traceback
 from typing import Any
 
 from streamheal.workers import platform, wire
-from streamheal.workers.child.lanes import Item, Lanes
+from streamheal.workers.child.lanes import Lanes
+from streamheal.workers.child.spans import Item
 from streamheal.workers.child.stacks import write_stack
 from streamheal.workers.child.target import Handler
 from streamheal.workers.child.tee import Tail, set_lane
@@ -81,22 +80,22 @@ class Coroutines(Worker):
         self._loop = asyncio.SelectorEventLoop(FineSelector())
         asyncio.set_event_loop(self._loop)
         self._loop.add_reader(self.link.fileno(), self._read_all)
-        self._loop.call_soon(self._heed, first)
+        self._heed(first)
         try:
             self._loop.run_forever()
         except BaseException:
-            # A task of the processor's own raised SystemExit, or we are wrong. Lanes must not be
-            # cancelled, as asyncio would: their records have done nothing.
-            self.link.check_not_forked()
-            traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
+            # A task of the processor's own raised SystemExit. Lanes must not be cancelled, as
+            # asyncio would: their records have done nothing.
+            self.give_up()
 
     # -- messages ------------------------------------------------------------------------
 
     def _read_all(self) -> None:
-        while (message := self.link.receive(wait=False)) is not None:
-            self._heed(message)
+        try:
+            while (message := self.link.receive(wait=False)) is not None:
+                self._heed(message)
+        except BaseException:
+            self.give_up()  # asyncio would log it and go on
 
     def _heed(self, message: wire.ToWorker) -> None:
         match message:
@@ -133,7 +132,9 @@ class Coroutines(Worker):
             return
         lanes = self.seated(take, handler)
         crew = self._crews[take.seat] = Crew(lanes, take.lanes_max or self.target.facts.concurrency)
-        crew.tasks = [self._loop.create_task(self._lane(crew, number)) for number in range(crew.size)]
+        for number in range(crew.size):
+            crew.tasks.append(self._loop.create_task(self._lane(crew, number)))
+            crew.tasks[-1].add_done_callback(lambda lane: None if crew.over else self.give_up(lane.exception()))
 
     async def _end(self, end: wire.End) -> None:
         began, failed = monotonic(), None
@@ -152,6 +153,7 @@ class Coroutines(Worker):
     async def _lane(self, crew: Crew, number: int) -> None:
         """Run record after record. What a clean one needs stands here, not in calls: each would be felt."""
         lanes, current, busy, idle = crew.lanes, crew.current, crew.lanes.busy, crew.idle
+        witnesses = lanes.witnesses
         handler, marks = lanes.handler, self.journal.marks
         call, simple = handler.call, handler.wants is None and handler.key is None
         tail = Tail(lambda: current[number])
@@ -192,16 +194,15 @@ class Coroutines(Worker):
             except BaseException as error:
                 self.link.check_not_forked()
                 failure = lanes.failure(item, error, began=began, ended=monotonic(), log=tail.take())
-                lanes.trouble()
                 lanes.failed(span, nth, key, failure)
                 current[number] = item = None
                 await _not_cancelled()
                 continue
-            if lanes.timing:
+            if witnesses.timing:
                 if not filtered:
-                    lanes.succeeded(began)
+                    witnesses.succeeded(began)
             elif not filtered:
-                lanes.last_began = began
+                witnesses.began, witnesses.ended = began, None
             if busy[key] is None and not span.known:
                 # What `lanes.done` comes to for a record that nobody knows and nobody waits for.
                 del busy[key]
@@ -230,7 +231,7 @@ class Coroutines(Worker):
     async def _rest(self, crew: Crew) -> None:
         """Until there is something to do, for one lane of us."""
         if len(crew.idle) == crew.size - 1:
-            crew.lanes.tell_witness()
+            crew.lanes.witnesses.tell()
         wake = self._loop.create_future()
         crew.idle.append(wake)
         try:

@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container
 
 from streamheal.records import Dialect, Position, Record
 from streamheal.workers import wire
 from streamheal.workers.arena import SLOT_BYTES
 from streamheal.workers.child.failures import Kind, describe, kind_of
+from streamheal.workers.child.spans import Item, Key, Lane, Span, Tickets
 from streamheal.workers.child.target import Handler
+from streamheal.workers.child.witnesses import Witnesses
 from streamheal.workers.decode import Decode
 from streamheal.workers.journal import (
     COUNT,
@@ -31,7 +33,6 @@ from streamheal.workers.journal import (
     FAILED,
     FILTERED,
     HEAD,
-    HOST_TICKETS_FROM,
     PAGE,
     PAGE_WORDS,
     PAUSED,
@@ -39,90 +40,12 @@ from streamheal.workers.journal import (
     RUNNING,
     SERIAL,
     STATES,
-    TICKETS_AT,
     Journal,
 )
 
-Key = object
-# A record to run, and the lane it runs in.
-Item = tuple["Span", int, Record, Key]
-
 # `able` of a span that was reported: it is never reported again.
 _REPORTED = 1 << 60
-# How often successes are told while the host is curious.
-_WITNESS_EVERY_S = 0.01
 _FREE = object()
-
-
-class Span:
-    """A batch in this process.
-
-    Attributes:
-        base: Where its page's state bytes begin in the journal.
-        words: Where its page's header words begin.
-        able: Records that can still run: not yet come to, or in a lane that is not blocked.
-        known: Places of records that the host knows by themselves.
-        tickets: Marks of open records after the report; None before it.
-        hold, ask: Places of records that block their lane when it comes to them.
-    """
-
-    __slots__ = (
-        "able", "ask", "base", "began", "hold", "keyless", "known", "last", "n", "named", "number",
-        "records", "skip", "slow", "start", "tickets", "todo", "words",
-    )  # fmt: skip
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.base = self.words = self.n = self.able = self.start = 0
-        self.began = 0.0
-        self.records: list[Record] = []
-        self.todo: Iterator[tuple[int, Record]] = iter(())
-        self.last: Record | None = None
-        self.known: set[int] = set()
-        self.hold: set[int] = set()
-        self.ask: set[int] = set()
-        self.skip: set[int] = set()
-        self.keyless: set[int] = set()
-        self.tickets: dict[int, int] | None = None
-        self.slow = False  # state bytes count, not CURRENT
-        self.named = False  # some of `hold`, `ask` or `skip` may still be to come
-
-    def mark(self, nth: int) -> int:
-        """Where this record's state byte is."""
-        if self.tickets is None:
-            return self.base + nth
-        return TICKETS_AT + self.tickets[nth]
-
-
-class Lane:
-    """A key with a queue, or with a blocked head. `pending` counts the queue by unreported span."""
-
-    __slots__ = ("blocked", "head", "pending", "queue")
-
-    def __init__(self) -> None:
-        self.blocked = False
-        self.head: tuple[Span, int] | None = None
-        self.queue: deque[tuple[Span, int, Record]] = deque()
-        self.pending: dict[Span, int] = {}
-
-
-class Tickets:
-    """Which tickets of this process's journal are free. Shared by all its shards."""
-
-    def __init__(self) -> None:
-        self._free: list[int] = []
-        self._next = 0
-
-    def take(self) -> int:
-        if self._free:
-            return self._free.pop()
-        self._next += 1
-        assert self._next <= HOST_TICKETS_FROM, "more records wait behind blocked ones than there are tickets"
-        return self._next - 1
-
-    def give_back(self, ticket: int) -> None:
-        if ticket < HOST_TICKETS_FROM:
-            self._free.append(ticket)
 
 
 class Lanes:
@@ -142,7 +65,6 @@ class Lanes:
         journal: Journal,
         tickets: Tickets,
         send: Callable[[wire.Message], None],
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.seat = take.seat
         self.handler = handler
@@ -160,19 +82,12 @@ class Lanes:
         self.heads: dict[tuple[int, int], tuple[Key, Lane]] = {}  # blocked, by span and place
         self.journal = journal
         self.running = 0
-        self.timing = False  # times of successes are taken, and told
-        # The latest success that the runner knows of: when it began at the earliest, and by when
-        # it was over (None: by now).
-        self.last_began: float | None = None
-        self.last_ended: float | None = None
+        self.witnesses = Witnesses(take.seat, send)
         self._known: dict[int, Span] = {}  # with open records
         self._decode = decode
         self._arena = arena
         self._tickets = tickets
         self._send = send
-        self._clock = clock
-        self._witness: tuple[float, float] | None = None
-        self._witness_due = 0.0
 
     # -- what the host says --------------------------------------------------------------
 
@@ -267,18 +182,13 @@ class Lanes:
         self.ready.append(item)
         self.plain = False
 
-    def curious(self, wanted: bool) -> None:
-        self.timing = wanted
-        if not wanted:
-            self._witness = None
-
     # -- what a runner asks ----------------------------------------------------------------
 
     @property
     def clean(self) -> bool:
         """Nothing is out of the ordinary, so that records may run one after another, unmarked but for one word."""
         return not (
-            self.busy or self.forced or self.ready or self.timing or self.limit is not None
+            self.busy or self.forced or self.ready or self.witnesses.timing or self.limit is not None
             or self.handler.wants is not None or self.handler.key is not None
         )  # fmt: skip
 
@@ -460,6 +370,8 @@ class Lanes:
         span.known.add(nth)
         lane.blocked, lane.head = True, (span, nth)
         self.heads[span.number, nth] = key, lane
+        failure.since, failure.until = self.witnesses.last(failure.ended)
+        self.witnesses.trouble()
         self._send(failure)
         self.journal.marks[span.mark(nth)] = FAILED
         self._unable_lane(span, lane)
@@ -471,7 +383,7 @@ class Lanes:
         span.known.add(nth)
         if nth in span.ask:
             span.ask.discard(nth)
-            now = self._clock()
+            now = time.monotonic()
             self._send(wire.Failure(self.seat, span.number, nth, "SUSPECTED", now, now))
         span.hold.discard(nth)
         self._unable_lane(span, lane)
@@ -578,7 +490,7 @@ class Lanes:
         if not span.tickets:
             self._known.pop(span.number, None)
 
-    # -- failures and witnesses ------------------------------------------------------------
+    # -- failures ------------------------------------------------------------------------
 
     def failure(
         self, item: Item, error: BaseException, *, began: float, ended: float, log: str | None
@@ -593,46 +505,7 @@ class Lanes:
         self, item: Item, kind: Kind, raised: wire.Raised, *, began: float, ended: float
     ) -> wire.Failure:
         span, nth, record, _ = item
-        since, until = self._last_success(ended)
+        masked = self.handler.masked(record)
         return wire.Failure(
-            self.seat,
-            span.number,
-            nth,
-            kind.cause,
-            began,
-            ended,
-            kind.retry_after_s,
-            raised,
-            self.handler.masked(record),
-            since,
-            until,
+            self.seat, span.number, nth, kind.cause, began, ended, kind.retry_after_s, raised, masked
         )
-
-    def _last_success(self, now: float) -> tuple[float | None, float | None]:
-        if self._witness is not None:
-            told, self._witness = self._witness, None
-            return told
-        if self.timing or self.last_began is None:
-            return None, None
-        return self.last_began, self.last_ended or now
-
-    def succeeded(self, began: float) -> None:
-        """A success while the host is curious. The latest begun says most."""
-        now = self._clock()
-        if self._witness is None or began >= self._witness[0]:
-            self._witness = began, now
-        self.last_began = began
-        if now >= self._witness_due:
-            self.tell_witness(now)
-
-    def tell_witness(self, now: float | None = None) -> None:
-        """What was not told yet. Called before this shard goes idle, too."""
-        if self._witness is not None:
-            self._send(wire.Witness(self.seat, *self._witness))
-            self._witness = None
-            self._witness_due = (self._clock() if now is None else now) + _WITNESS_EVERY_S
-
-    def trouble(self) -> None:
-        """From the first failure on, until the host says otherwise; and the next success is told at once."""
-        self.timing = True
-        self._witness_due = 0.0

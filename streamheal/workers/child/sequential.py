@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import deque
 
 from streamheal.workers import wire
-from streamheal.workers.child.lanes import Item, Lanes, Span
+from streamheal.workers.child.lanes import Lanes
+from streamheal.workers.child.spans import Item, Span
 from streamheal.workers.child.target import Handler, refuse_awaitable
 from streamheal.workers.child.tee import set_main
 from streamheal.workers.child.worker import Site, Worker, make_handler, monotonic
@@ -41,7 +42,7 @@ class Sequential(Worker):
             lanes = self._next_turn()
             if lanes is None:
                 for idle in self.lanes.values():
-                    idle.tell_witness()
+                    idle.witnesses.tell()
                 self._read(wait=True)
                 continue
             slow = self.turn(lanes)
@@ -139,7 +140,7 @@ class Sequential(Worker):
         words[at] = upto | PAUSED
         ended = monotonic()
         self._pace(ended - began, upto - first)
-        lanes.last_began, lanes.last_ended = began, ended
+        lanes.witnesses.began, lanes.witnesses.ended = began, ended
         if upto < n:
             span.start = upto
             return True
@@ -162,15 +163,14 @@ class Sequential(Worker):
         if before := nth - span.start:
             # Nobody took this record's own time. Those before it in this turn took what
             # others took, and a turn is short, so that its begin is not far wrong.
-            lanes.last_began = began
+            lanes.witnesses.began = began
             began += before * min(self._record_s, (ended - began) / (before + 1))
-            lanes.last_ended = began
+            lanes.witnesses.ended = began
         record = span.records[nth]
         lanes.slow_down(span, nth, running=True)
         key = lanes.key_of(span, nth, record)
         lanes.busy[key] = None
         failure = lanes.failure((span, nth, record, key), error, began=began, ended=ended, log=log)
-        lanes.trouble()
         lanes.failed(span, nth, key, failure)
 
     def _run_slowly(self, lanes: Lanes) -> bool:
@@ -199,15 +199,14 @@ class Sequential(Worker):
             self.link.check_not_forked()
             ended = monotonic()
             failure = lanes.failure(item, error, began=began, ended=ended, log=self.tail.take())
-            lanes.trouble()
             lanes.failed(span, nth, key, failure)
             return None
         marks[mark] = FILTERED if filtered else DONE
         if not filtered:
-            if lanes.timing:
-                lanes.succeeded(began)
+            if lanes.witnesses.timing:
+                lanes.witnesses.succeeded(began)
             else:
-                lanes.last_began, lanes.last_ended = began, None
+                lanes.witnesses.began, lanes.witnesses.ended = began, None
         return lanes.done(span, nth, key, filtered)
 
 

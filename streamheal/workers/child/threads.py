@@ -11,7 +11,8 @@ import select
 import threading
 
 from streamheal.workers import wire
-from streamheal.workers.child.lanes import Item, Lanes
+from streamheal.workers.child.lanes import Lanes
+from streamheal.workers.child.spans import Item
 from streamheal.workers.child.target import Handler, refuse_awaitable
 from streamheal.workers.child.tee import Tail, set_lane, set_main
 from streamheal.workers.child.worker import Site, Worker, make_handler, monotonic
@@ -72,7 +73,7 @@ class Threads(Worker):
         for _ in range(min(lanes - woken, crew.size - len(crew.current))):
             crew.current.append(None)
             number = len(crew.current) - 1
-            threading.Thread(target=self._lane, args=(crew, number), name=f"lane {number}", daemon=True).start()
+            threading.Thread(target=self._thread, args=(crew, number), name=f"lane {number}", daemon=True).start()
 
     # -- messages ------------------------------------------------------------------------
 
@@ -133,6 +134,12 @@ class Threads(Worker):
 
     # -- records -------------------------------------------------------------------------
 
+    def _thread(self, crew: Crew, number: int) -> None:
+        try:
+            self._lane(crew, number)
+        except BaseException:
+            self.give_up()  # with the mutex held, perhaps: nothing could go on
+
     def _lane(self, crew: Crew, number: int) -> None:
         lanes, current, mutex = crew.lanes, crew.current, self._mutex
         tail = Tail(lambda: current[number])
@@ -154,15 +161,14 @@ class Threads(Worker):
                 break
             span, nth, _, key = item
             if failure is not None:
-                lanes.trouble()
                 lanes.failed(span, nth, key, failure)
                 item = None
                 continue
             if not filtered:
-                if lanes.timing:
-                    lanes.succeeded(began)
+                if lanes.witnesses.timing:
+                    lanes.witnesses.succeeded(began)
                 else:
-                    lanes.last_began = began
+                    lanes.witnesses.began, lanes.witnesses.ended = began, None
             item = lanes.done(span, nth, key, filtered)
         mutex.release()
 
@@ -188,6 +194,6 @@ class Threads(Worker):
         crew.current[number] = None
         crew.idle += 1
         if crew.idle == len(crew.current):
-            crew.lanes.tell_witness()
+            crew.lanes.witnesses.tell()
         crew.more.wait()
         crew.idle -= 1

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
-from typing import NamedTuple
+import traceback
+from typing import NamedTuple, NoReturn
 
 from streamheal.records import Shard
 from streamheal.workers import wire
 from streamheal.workers.child.failures import describe
-from streamheal.workers.child.lanes import Lanes, Tickets
+from streamheal.workers.child.lanes import Lanes
 from streamheal.workers.child.link import Link
+from streamheal.workers.child.spans import Tickets
 from streamheal.workers.child.target import Handler, Target
 from streamheal.workers.child.tee import Tail
 from streamheal.workers.decode import decoder
@@ -73,6 +77,13 @@ class Worker:
         raised = None if error is None else self.in_words(error, lanes.handler)
         self.link.send(wire.Ended(end.seat, began, monotonic(), raised))
 
+    def give_up(self, error: BaseException | None = None) -> NoReturn:
+        """Something is wrong with ourselves: die loudly rather than be waited for."""
+        self.link.check_not_forked()
+        traceback.print_exception(error) if error is not None else traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+
     def obey(self, message: wire.ToWorker) -> None:
         """Carry out a message that needs no user code but `key`."""
         match message:
@@ -87,7 +98,7 @@ class Worker:
             case wire.Settled(seat, span, nth):
                 self.lanes[seat].settled(span, nth)
             case wire.Curious(seat, wanted):
-                self.lanes[seat].curious(wanted)
+                self.lanes[seat].witnesses.curious(wanted)
             case wire.Leave(seat):
                 self.lanes.pop(seat, None)
             case _:

@@ -1,0 +1,84 @@
+"""What lanes are made of: spans in this process, queues behind blocked records, tickets."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from streamheal.records import Record
+from streamheal.workers.journal import HOST_TICKETS_FROM, TICKETS_AT
+
+Key = object
+# A record to run, and the lane it runs in.
+Item = tuple["Span", int, Record, Key]
+
+
+class Span:
+    """A batch in this process.
+
+    Attributes:
+        base: Where its page's state bytes begin in the journal.
+        words: Where its page's header words begin.
+        able: Records that can still run: not yet come to, or in a lane that is not blocked.
+        known: Places of records that the host knows by themselves.
+        tickets: Marks of open records after the report; None before it.
+        hold, ask: Places of records that block their lane when it comes to them.
+    """
+
+    __slots__ = (
+        "able", "ask", "base", "began", "hold", "keyless", "known", "last", "n", "named", "number",
+        "records", "skip", "slow", "start", "tickets", "todo", "words",
+    )  # fmt: skip
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.base = self.words = self.n = self.able = self.start = 0
+        self.began = 0.0
+        self.records: list[Record] = []
+        self.todo: Iterator[tuple[int, Record]] = iter(())
+        self.last: Record | None = None
+        self.known: set[int] = set()
+        self.hold: set[int] = set()
+        self.ask: set[int] = set()
+        self.skip: set[int] = set()
+        self.keyless: set[int] = set()
+        self.tickets: dict[int, int] | None = None
+        self.slow = False  # state bytes count, not CURRENT
+        self.named = False  # some of `hold`, `ask` or `skip` may still be to come
+
+    def mark(self, nth: int) -> int:
+        """Where this record's state byte is."""
+        if self.tickets is None:
+            return self.base + nth
+        return TICKETS_AT + self.tickets[nth]
+
+
+class Lane:
+    """A key with a queue, or with a blocked head. `pending` counts the queue by unreported span."""
+
+    __slots__ = ("blocked", "head", "pending", "queue")
+
+    def __init__(self) -> None:
+        self.blocked = False
+        self.head: tuple[Span, int] | None = None
+        self.queue: deque[tuple[Span, int, Record]] = deque()
+        self.pending: dict[Span, int] = {}
+
+
+class Tickets:
+    """Which tickets of this process's journal are free. Shared by all its shards."""
+
+    def __init__(self) -> None:
+        self._free: list[int] = []
+        self._next = 0
+
+    def take(self) -> int:
+        if self._free:
+            return self._free.pop()
+        self._next += 1
+        assert self._next <= HOST_TICKETS_FROM, "more records wait behind blocked ones than there are tickets"
+        return self._next - 1
+
+    def give_back(self, ticket: int) -> None:
+        if ticket < HOST_TICKETS_FROM:
+            self._free.append(ticket)
