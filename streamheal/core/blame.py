@@ -96,4 +96,4 @@ def _guilty_of_itself(case: Case, chain: Chain, quiet_at: float) -> bool:
 
 
 def _tried_since(case: Case, quiet_at: float) -> bool:
-    return case.phase is Phase.TRIED and case.began >= quiet_at
+    return case.phase is Phase.TRIED and case.tried_at >= quiet_at

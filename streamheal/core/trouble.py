@@ -197,7 +197,7 @@ class Trouble:
         """Patience is over and nobody is left to ask: one more try alone for each, then decide."""
         undecided, over_at = self.cases.undecided_in_order(), self._patience.over_at
         for case in undecided:
-            if case.phase in AWAITING and case.began < over_at:
+            if case.phase in AWAITING and case.tried_at < over_at:
                 self.cases.move(case, Phase.FOR_CELL)
         if any(case.phase in AT_IT for case in undecided):
             return

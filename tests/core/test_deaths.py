@@ -1,0 +1,183 @@
+"""What a worker's death means for the records that were in it, and for those that were not."""
+
+from __future__ import annotations
+
+from streamheal.core.healer import Healer
+from streamheal.core.host import Host
+from streamheal.core.messages import (
+    CallHuman,
+    Cause,
+    Checkpoint,
+    Done,
+    Failed,
+    Give,
+    Order,
+    RunAlone,
+    Settle,
+    SpanArrived,
+    SpanCounted,
+    Start,
+    Verdict,
+    WorkerDied,
+)
+from streamheal.core.policy import Policy
+from streamheal.records import Position
+from tests.core.telling import Telling, at, record, verdict_of
+
+
+def test_whoever_ran_when_a_process_died_runs_alone_and_the_rest_goes_on() -> None:
+    story = Telling()
+    assert story.dies(3, 4, now=1.0) == [
+        Start(None, None, 0.0),
+        Give(1, rest=True, hold=(2, 3)),
+        RunAlone(at(3)),
+        RunAlone(at(4)),
+    ]
+
+
+def test_the_killer_dies_alone_twice_and_its_neighbour_is_done() -> None:
+    """Twice, because the out-of-memory killer may hit a cell by chance."""
+    story = Telling()
+    story.dies(3, 4, now=1.0)
+    assert story.done_alone(4, now=1.5) == [Settle(at(4))]
+    story.another_succeeds(now=1.8)
+    assert story.fails(3, now=2.0, cause=Cause.CRASHED, alone=True) == []
+    assert story.another_succeeds(now=2.2) == [RunAlone(at(3))]
+    assert story.fails(3, now=2.4, cause=Cause.CRASHED, alone=True) == []
+    assert verdict_of(story.another_succeeds(now=2.6)) is Verdict.WITNESSED
+
+
+def test_a_hang_needs_to_overrun_alone_once() -> None:
+    story = Telling()
+    assert RunAlone(at(3)) in story.dies(3, 4, now=31.0, overran=(3,))
+    story.another_succeeds(now=31.5)
+    for second in range(32, 63):
+        story.another_succeeds(now=float(second))
+    story.fails(3, now=62.5, cause=Cause.OVERRAN, alone=True, took_s=30.0)
+    assert verdict_of(story.another_succeeds(now=63.0)) is Verdict.WITNESSED
+
+
+def test_records_behind_the_suspect_wait_for_it_in_the_next_worker() -> None:
+    """3 raised and waits, 4 is queued behind it, 1 was set aside: the next worker hears of each."""
+    story = Telling()
+    story.fails(1, now=0.5, cause=Cause.POISON)
+    story.stored(1, 0.6)
+    story.fails(3, now=1.0)
+    story.the_rest_is_done(1.1, 4)
+    assert story.dies(now=1.2, death=2)[:2] == [
+        Start(None, None, 0.5),
+        Give(1, rest=False, queued=(3,), hold=(2,), skip=(0,)),
+    ]
+
+
+def test_a_batch_names_all_its_records_and_they_run_one_by_one() -> None:
+    policy = Policy(batches=True, cells_max=2)
+    story = Telling(policy=policy)
+    said = story.dies(1, 2, 3, 4, now=1.0)
+    assert [decision for decision in said if isinstance(decision, RunAlone)] == [RunAlone(at(1)), RunAlone(at(2))]
+    assert story.done_alone(1, now=1.1) == [Settle(at(1)), RunAlone(at(3))]
+
+
+def test_an_old_mark_makes_nobody_suspect() -> None:
+    """3 failed and is ours; that it is still marked running is from its try before."""
+    story = Telling()
+    story.fails(3, now=1.0)
+    said = story.dies(3, now=1.1)
+    assert RunAlone(at(3)) not in said
+    assert Give(1, rest=True, hold=(2,)) in said
+
+
+def test_what_was_marked_done_but_not_said_is_done() -> None:
+    story = Telling()
+    story.fails(3, now=1.0)
+    story.ticks(1.5)
+    story.happens(WorkerDied(1, (), ((at(3), False),), (), 1), 1.6)
+    assert story.healer.ledger.done == 1
+    assert not story.healer.undecided
+
+
+def test_a_process_killed_for_another_shards_record_makes_no_suspects() -> None:
+    story = Telling()
+    said = story.happens(WorkerDied(1, (record(3),), (), (), 1, by_us=True), 1.0)
+    assert said == [Start(None, None, 0.0), Give(1)]
+
+
+def test_a_death_in_which_nothing_ran_delays_the_next_start() -> None:
+    story = Telling()
+    assert story.dies(now=1.0) == [Start(None, None, 0.5), Give(1)]
+    assert story.dies(now=2.0, death=2)[0] == Start(None, None, 1.0)
+
+
+def test_deaths_without_a_culprit_lead_to_one_at_a_time_and_then_to_a_human() -> None:
+    """Its suspects are all done, alone: never a guess."""
+    story = Telling(records=50)
+    now = 1.0
+    for death in range(1, 6):
+        said = story.dies(death, now=now, death=death)
+        starts = [decision for decision in said if isinstance(decision, Start)]
+        assert starts[0].lanes_max == (1 if death > 3 else None)
+        story.done_alone(death, now=now + 0.1)
+        now += 1
+    story.dies(6, now=now, death=6)
+    said = story.done_alone(6, now=now + 0.1)
+    assert [type(decision) for decision in said] == [Settle, CallHuman, Order, Order]
+    assert said[-1] is Order.STOP_SHARD
+    assert story.healer.over
+    assert story.healer.needs_human
+
+
+def test_deaths_long_ago_are_forgiven() -> None:
+    story = Telling()
+    for death in range(1, 30):
+        assert Order.STOP_SHARD not in story.dies(now=death * 150.0, death=death)
+
+
+def test_a_death_is_explained_when_one_suspect_of_any_shard_dies_alone() -> None:
+    host = Host()
+    shards = [Telling(records=50, host=host, shard_id=name) for name in ("a", "b")]
+    for death in range(1, 20):
+        now = death * 10.0
+        for shard in shards:
+            shard.happens(WorkerDied(death, (record(death),), (), (), 2), now)
+        shards[0].fails(death, now + 1, Cause.CRASHED, alone=True)
+        assert Order.STOP_SHARD not in shards[1].done_alone(death, now + 2)
+    assert not shards[1].healer.over
+
+
+def test_cells_are_bounded_over_all_shards_and_taken_in_turn() -> None:
+    policy = Policy(cells_max=1)
+    host = Host(policy)
+    a, b = (Telling(policy=policy, host=host, shard_id=name) for name in ("a", "b"))
+    assert RunAlone(at(1)) in a.dies(1, 2, 3, now=1.0)
+    assert RunAlone(at(1)) not in b.dies(1, now=1.0, death=2)
+    assert a.done_alone(1, now=1.1) == [Settle(at(1)), RunAlone(at(2))]
+    assert a.done_alone(2, now=1.2) == [Settle(at(2))]
+    assert b.ticks(1.5) == [RunAlone(at(1))]
+    b.done_alone(1, now=1.6)
+    assert a.ticks(1.8) == [RunAlone(at(3))]
+
+
+def test_whoever_was_never_tried_comes_before_those_that_hang_again_and_again() -> None:
+    policy = Policy(cells_max=1, attempts_max=1)
+    story = Telling(policy=policy)
+    assert RunAlone(at(2)) in story.dies(2, 3, now=1.0)
+    assert story.fails(2, now=31.0, cause=Cause.OVERRAN, alone=True) == [RunAlone(at(3))]
+
+
+def test_after_a_hosts_death_the_suspects_run_alone_when_their_turn_comes() -> None:
+    """Cautious mode: small spans, and who ran then is asked for, not run."""
+    policy = Policy()
+    healer = Healer("shard", policy, Host(policy), starts=2)
+    assert healer.span_records_max == 10
+    assert healer.handle(SpanArrived(1, 10, suspects=(4,)), 0.0)[0] == Give(1, ask=(4,))
+    healer.handle(SpanCounted(1, 10), 0.1)
+    assert healer.handle(Failed(record(5), Cause.SUSPECTED, 0.2, 0.2), 0.2) == [RunAlone(at(5))]
+    assert healer.handle(Done(at(5), alone=True), 0.3) == [Settle(at(5))]
+
+
+def test_a_stopped_shard_leaves_its_checkpoint_behind() -> None:
+    story = Telling(records=50, policy=Policy(deaths_stop=1, checkpoint_s=1e9))
+    story.the_rest_is_done(0.5, 7)
+    said = story.dies(now=1.0)
+    assert Checkpoint(Position(6)) in said
+    assert said[-1] is Order.STOP_SHARD

@@ -1,0 +1,374 @@
+"""How a record is judged: whom the core asks before it sets a record aside (docs/judging.md)."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamheal.core.host import Host
+from streamheal.core.messages import (
+    CallHuman,
+    Cause,
+    Checkpoint,
+    Done,
+    Failed,
+    Limit,
+    Order,
+    Quarantine,
+    Retry,
+    RunAlone,
+    Settle,
+    Signal,
+    SpanArrived,
+    SpanDone,
+    Stored,
+    StoreFailed,
+    Verdict,
+    Witnessed,
+)
+from streamheal.core.policy import Policy
+from streamheal.records import Position
+from tests.core.telling import Telling, at, record, verdict_of, verdicts
+
+
+def test_a_record_is_set_aside_when_it_fails_alone_between_two_successes() -> None:
+    """3 raises three times. Before its third try, alone, and after it others succeed: it is 3."""
+    story = Telling(policy=Policy(attempts_max=3, checkpoint_s=0.0))
+    assert story.fails(3, now=1.0) == []
+    assert story.ticks(1.5) == [Retry(at(3))]
+    assert story.fails(3, now=1.6) == []
+    assert story.another_succeeds(now=1.8) == [RunAlone(at(3))]
+    assert story.fails(3, now=2.0, alone=True) == []
+    assert story.another_succeeds(now=2.2) == [Quarantine(at(3), Verdict.WITNESSED, 1.8, 2.2)]
+    assert story.the_rest_is_done(2.3) == [Checkpoint(Position(2))]
+    assert story.kept(2, 2.3) == []
+    assert story.stored(3, 2.4) == [Settle(at(3)), Checkpoint(Position(10))]
+
+
+def test_a_record_that_succeeds_at_its_second_try_was_never_in_danger() -> None:
+    story = Telling()
+    story.fails(3, now=1.0)
+    assert story.ticks(1.5) == [Retry(at(3))]
+    assert story.happens(Done(at(3)), 1.6) == []
+    assert not story.healer.undecided
+    assert not story.healer.curious
+    assert story.healer.ledger.done == 1
+
+
+def test_without_a_witness_nobody_is_tried_alone_let_alone_set_aside() -> None:
+    """Others are still running, so they will tell; while they do not, 3 waits."""
+    story = Telling(policy=Policy(attempts_max=1))
+    story.fails(3, now=1.0)
+    assert story.ticks(50.0) == []
+    assert story.healer.undecided == (at(3),)
+
+
+def test_a_success_begun_before_the_failure_ended_is_no_witness() -> None:
+    """It may have asked the database before that went down."""
+    story = Telling(policy=Policy(attempts_max=1))
+    story.fails(3, now=1.0)
+    assert story.happens(Witnessed(0.9, 1.2), 1.2) == []
+    assert story.happens(Witnessed(1.0, 1.3), 1.3) == [RunAlone(at(3))]
+
+
+def test_a_success_after_the_try_alone_is_not_enough() -> None:
+    """7 s pass without a success around the try: an outage has room there, and may just have ended."""
+    story = Telling(policy=Policy(attempts_max=1))
+    story.fails(3, now=1.0)
+    assert story.another_succeeds(now=1.3) == [RunAlone(at(3))]
+    story.fails(3, now=2.0, alone=True)
+    assert story.another_succeeds(now=9.0) == [RunAlone(at(3))]
+
+
+def test_three_wide_brackets_convict_where_successes_are_rare() -> None:
+    """One record in 20 s, as on a quiet shard. An innocent would need three outages."""
+    story = Telling(policy=Policy(attempts_max=1))
+    story.fails(3, now=1.0)
+    assert story.another_succeeds(now=20.0) == [RunAlone(at(3))]
+    for now in (40.0, 60.0):
+        story.fails(3, now=now - 10, alone=True)
+        assert story.another_succeeds(now=now) == [RunAlone(at(3))]
+    story.fails(3, now=70.0, alone=True)
+    assert verdict_of(story.another_succeeds(now=80.0)) is Verdict.THINLY
+
+
+def test_wide_brackets_of_different_kinds_do_not_add_up() -> None:
+    """Twice it failed like this and once like that: what several outages do is not one guilt."""
+    story = Telling(policy=Policy(attempts_max=1))
+    story.fails(3, now=1.0)
+    story.another_succeeds(now=20.0)
+    for now, likeness in ((40.0, "ValueError"), (60.0, "ValueError"), (80.0, "Timeout"), (100.0, "ValueError")):
+        story.fails(3, now=now - 10, alone=True, likeness=likeness)
+        assert story.another_succeeds(now=now) == [RunAlone(at(3))]
+
+
+def test_poison_needs_one_try_and_no_witness() -> None:
+    """The processor itself has said that it is the record; even while everything else fails."""
+    story = Telling()
+    story.fails(1, now=1.0)
+    story.fails(2, now=1.0)
+    assert Limit(0) in story.ticks(3.5)
+    assert story.fails(3, now=4.0, cause=Cause.POISON) == [Quarantine(at(3), Verdict.SAID_SO)]
+
+
+def test_throttling_is_never_held_against_a_record() -> None:
+    """Fifty times throttled, it has not used up one of its tries."""
+    story = Telling(policy=Policy(attempts_max=2, failing_min=99))
+    now = 1.0
+    for _ in range(50):
+        assert not verdicts(story.fails(3, now=now, cause=Cause.THROTTLED))
+        story.another_succeeds(now + 0.2)
+        now = story.wakes() + 0.2
+        assert Retry(at(3)) in story.ticks(now)
+    story.fails(3, now=now + 0.5)
+    assert verdicts(story.ticks(now + 0.5)) == []
+
+
+def test_retries_back_off() -> None:
+    story = Telling(policy=Policy(attempts_max=9, retry_s_min=0.5, retry_s_max=2.0, checkpoint_s=1e9, failing_min=99))
+    now, waits = 1.0, []
+    for _ in range(5):
+        story.fails(3, now=now)
+        waits.append(story.wakes() - now)
+        now += waits[-1]
+        assert story.ticks(now) == [Retry(at(3))]
+    assert waits == [0.5, 1.0, 2.0, 2.0, 2.0]
+
+
+def test_a_throttled_record_waits_as_long_as_it_was_told() -> None:
+    story = Telling(policy=Policy(checkpoint_s=1e9))
+    story.happens(Failed(record(3), Cause.THROTTLED, 0.9, 1.0, "", retry_after_s=40.0), 1.0)
+    assert story.healer.wakes_at == 41.0
+
+
+# -- outages -------------------------------------------------------------------------------
+
+
+def test_different_records_failing_and_none_succeeding_is_an_outage() -> None:
+    """The shard pauses, lets one fresh and one known record try now and then, and blames nobody."""
+    story = Telling(policy=Policy(attempts_max=1))
+    story.fails(1, now=1.0)
+    story.fails(2, now=1.1)
+    assert not story.healer.paused
+    assert story.ticks(3.0) == [Limit(0)]
+    assert story.healer.paused
+    assert story.ticks(8.0) == [Limit(1), RunAlone(at(1))]
+
+
+def test_any_success_ends_the_pause() -> None:
+    story = Telling(policy=Policy(attempts_max=1))
+    story.fails(1, now=1.0)
+    story.fails(2, now=1.1)
+    story.ticks(3.0)
+    said = story.another_succeeds(now=9.0)
+    assert said == [Limit(None), RunAlone(at(1)), RunAlone(at(2))]
+    assert not story.healer.paused
+
+
+def test_news_of_a_success_before_the_failures_ends_no_pause() -> None:
+    """Every failure comes with what the worker knows of the last success, and that may be long ago."""
+    story = Telling(policy=Policy(attempts_max=1))
+    story.fails(1, now=1.0)
+    story.fails(2, now=1.1)
+    story.ticks(3.0)
+    assert story.happens(Witnessed(0.1, 0.2), 4.0) == []
+    assert story.healer.paused
+
+
+def test_probes_come_ever_more_rarely() -> None:
+    story = Telling(policy=Policy(attempts_max=1, patience_s=1e6))
+    story.fails(1, now=1.0)
+    story.fails(2, now=1.1)
+    probes = []
+    now = 0.0
+    while now < 700:
+        now = story.wakes()
+        said = story.happens(Signal.TICKED, now)
+        if Limit(1) in said:
+            probes.append(now)
+        for decision in said:
+            if isinstance(decision, RunAlone):
+                story.fails(decision.at.nth + 1, now, alone=True)
+    gaps = [later - earlier for earlier, later in zip(probes, probes[1:], strict=False)]
+    assert gaps[:6] == pytest.approx([10, 20, 40, 80, 160, 300], abs=0.5)
+
+
+def test_a_fresh_record_that_comes_into_a_pause_is_tried_soon() -> None:
+    """Two poison records had paused a quiet shard; a healthy one must not wait for the next probe in minutes."""
+    story = Telling(policy=Policy(attempts_max=1))
+    story.the_rest_is_done(0.9, 1, 2)
+    story.fails(1, now=1.0)
+    story.fails(2, now=1.1)
+    story.keeps_failing_alone(1, 2, now=1.2, until=900.0)
+    assert story.healer.paused
+    assert Order.ANSWER in story.happens(SpanArrived(2, 10), 1000.0) or Limit(1) in story.ticks(1005.0)
+
+
+# -- nobody left to ask --------------------------------------------------------------------
+
+
+def test_the_only_one_left_is_set_aside_after_patience_and_one_more_try_alone() -> None:
+    """The last record of a backlog fails. Nobody is left to ask; after 60 s it is tried once more."""
+    story = Telling(policy=Policy(attempts_max=1, patience_s=60.0))
+    story.the_rest_is_done(0.9, 10)
+    story.fails(10, now=1.0)
+    assert story.keeps_failing_alone(10, now=1.0, until=60.0) == []
+    assert story.keeps_failing_alone(10, now=60.0, until=62.0) == [Quarantine(at(10), Verdict.NOBODY_ELSE)]
+    assert story.healer.doubt
+
+
+def test_of_two_left_neither_is_set_aside_and_a_human_is_called() -> None:
+    """Both are the last of their shard and fail alike: an outage looks the same."""
+    story = Telling(policy=Policy(attempts_max=1, patience_s=60.0))
+    story.the_rest_is_done(0.9, 9, 10)
+    now = 1.0
+    for sequence in (9, 10):
+        story.fails(sequence, now=now)
+    called_at = None
+    while now < 400:
+        now = story.wakes()
+        said = story.happens(Signal.TICKED, now)
+        if any(isinstance(decision, CallHuman) for decision in said):
+            called_at = called_at or now
+        assert not verdicts(said)
+        for decision in said:
+            if isinstance(decision, RunAlone):
+                assert not verdicts(story.fails(decision.at.nth + 1, now + 0.1, alone=True))
+    assert called_at == pytest.approx(91.0, abs=1.0)
+    assert story.healer.needs_human
+    assert story.healer.undecided == (at(9), at(10))
+
+
+def test_whoever_failed_in_one_way_while_another_succeeded_is_left_over() -> None:
+    """3 and 4 fail, 5 succeeds after them, then the backlog ends. Both are decided, and marked."""
+    story = Telling(policy=Policy(attempts_max=1, patience_s=60.0))
+    story.fails(3, now=1.0, likeness="kind 3")
+    story.fails(4, now=1.0, likeness="kind 4")
+    story.another_succeeds(now=1.2)
+    for sequence in (3, 4):
+        story.fails(sequence, now=1.4, alone=True, likeness=f"kind {sequence}")
+    story.the_rest_is_done(1.5)
+    found = story.keeps_failing_alone(3, 4, now=1.5, until=70.0)
+    assert [(decision.at, decision.verdict) for decision in found if isinstance(decision, Quarantine)] == [
+        (at(3), Verdict.LEFT_OVER),
+        (at(4), Verdict.LEFT_OVER),
+    ]
+    assert not story.healer.doubt
+
+
+def test_whoever_failed_now_like_this_now_like_that_is_not_left_over() -> None:
+    story = Telling(policy=Policy(attempts_max=1, patience_s=60.0))
+    story.fails(3, now=1.0, likeness="something else")
+    story.fails(4, now=1.0, likeness="something else")
+    story.another_succeeds(now=1.2)
+    for sequence in (3, 4):
+        story.fails(sequence, now=1.4, alone=True, likeness=f"kind {sequence}")
+    story.the_rest_is_done(1.5)
+    assert story.keeps_failing_alone(3, 4, now=1.5, until=400.0) == []
+
+
+def test_nobody_is_left_over_while_two_that_nobody_followed_fail_alike() -> None:
+    """1 was followed by a success. Then 9 and 10 fail alike, and nothing succeeds: an outage
+    would explain the last failures of 1 as well."""
+    story = Telling(policy=Policy(attempts_max=1, patience_s=60.0))
+    story.fails(1, now=1.0, likeness="kind 1")
+    story.another_succeeds(now=1.2)
+    story.the_rest_is_done(1.3, 9, 10)
+    story.fails(1, now=1.4, alone=True, likeness="kind 1")
+    for sequence in (9, 10):
+        story.fails(sequence, now=1.5, likeness="refused")
+    now = 1.5
+    while now < 300:
+        now = story.wakes()
+        said = story.happens(Signal.TICKED, now)
+        for decision in said:
+            if isinstance(decision, RunAlone):
+                sequence = decision.at.nth + 1
+                said += story.fails(sequence, now, likeness="kind 1" if sequence == 1 else "refused", alone=True)
+        assert not verdicts(said)
+
+
+def test_two_in_a_row_are_never_convicted_with_nobody_to_ask() -> None:
+    """That they came one after the other does not make an outage less likely."""
+    story = Telling(policy=Policy(attempts_max=1, patience_s=60.0))
+    story.the_rest_is_done(0.9, 10)
+    story.fails(10, now=1.0)
+    assert story.keeps_failing_alone(10, now=1.0, until=70.0)
+    story.stored(10, 70.0)
+    story.happens(SpanArrived(2, 10), 80.0)
+    story.happens(SpanDone(2, 1, Position(11), 0, (record(11)._replace(at=at(1)._replace(span=2), before=None),)), 80.0)
+    eleven = record(11)._replace(at=at(1)._replace(span=2), before=None)
+    now = 81.0
+    said = story.happens(Failed(eleven, Cause.RAISED, now, now, "x"), now)
+    while now < 600:
+        now = story.wakes()
+        said = story.happens(Signal.TICKED, now)
+        if RunAlone(eleven.at) in said:
+            said += story.happens(Failed(eleven, Cause.RAISED, now, now, "x", alone=True), now)
+        assert not verdicts(said)
+    assert story.healer.needs_human
+
+
+def test_trouble_in_another_shard_and_no_success_anywhere_is_an_outage_too() -> None:
+    """Each of two shards has one record that fails, the last of it: together they are two."""
+    policy = Policy(attempts_max=1, patience_s=60.0)
+    host = Host(policy)
+    stories = [Telling(policy=policy, host=host, shard_id=name) for name in ("a", "b")]
+    for story in stories:
+        story.the_rest_is_done(0.9, 10)
+        story.fails(10, now=1.0)
+    for until in range(2, 400, 5):
+        for story in stories:
+            assert story.keeps_failing_alone(10, now=until - 5.0, until=float(until)) == []
+
+
+# -- storing -------------------------------------------------------------------------------
+
+
+def test_a_record_is_passed_only_when_the_quarantine_has_it() -> None:
+    story = Telling()
+    story.fails(3, now=1.0, cause=Cause.POISON)
+    assert Checkpoint(Position(2)) in story.the_rest_is_done(1.1)
+    story.kept(2, 1.1)
+    now = 1.2
+    for _ in range(40):
+        assert story.happens(StoreFailed(at(3)), now) == []
+        now = story.wakes()
+        assert story.ticks(now) == [Quarantine(at(3), Verdict.SAID_SO)]
+        assert story.healer.ledger.watermark() == Position(2)
+    assert story.happens(Stored(at(3)), now) == [Settle(at(3)), Checkpoint(Position(10))]
+
+
+# -- replays -------------------------------------------------------------------------------
+
+REPLAYING = Policy(attempts_max=3, replaying=True, checkpoint_s=1e9)
+
+
+def test_a_record_that_fails_its_tries_in_a_replay_stays_where_it_is() -> None:
+    story = Telling(policy=REPLAYING)
+    for now, wait in ((1.0, 0.5), (1.5, 1.0)):
+        assert story.fails(3, now=now) == []
+        assert story.ticks(now + wait) == [Retry(at(3))]
+    assert story.fails(3, now=3.0) == [Quarantine(at(3), Verdict.STAYS)]
+
+
+def test_a_replay_does_not_pause_when_everything_fails() -> None:
+    story = Telling(policy=REPLAYING)
+    for sequence in (1, 2, 3):
+        story.fails(sequence, now=1.0)
+    assert story.ticks(20.0) == [Retry(at(1)), Retry(at(2)), Retry(at(3))]
+    assert not story.healer.paused
+
+
+def test_a_hang_in_a_replay_stays_at_once_and_its_neighbour_runs_alone() -> None:
+    story = Telling(policy=REPLAYING)
+    said = story.dies(3, 4, now=31.0, overran=(3,))
+    assert Quarantine(at(3), Verdict.STAYS) in said
+    assert RunAlone(at(4)) in said
+
+
+def test_a_crash_in_a_replay_stays_when_it_has_happened_alone_twice() -> None:
+    story = Telling(policy=REPLAYING)
+    assert RunAlone(at(3)) in story.dies(3, 4, now=1.0)
+    assert story.fails(3, now=2.0, cause=Cause.CRASHED, alone=True) == []
+    assert story.ticks(3.0) == [RunAlone(at(3))]
+    assert story.fails(3, now=4.0, cause=Cause.CRASHED, alone=True) == [Quarantine(at(3), Verdict.STAYS)]

@@ -1,0 +1,171 @@
+"""What the engine is told: the next batch, checkpoints, the end; and what a clean span costs."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from streamheal.core.healer import Healer
+from streamheal.core.host import Host
+from streamheal.core.messages import (
+    Cause,
+    Checkpoint,
+    Checkpointed,
+    Give,
+    Order,
+    Signal,
+    SpanArrived,
+    SpanCounted,
+    SpanDone,
+)
+from streamheal.core.policy import Policy
+from streamheal.records import Position
+from tests.core.telling import Telling
+
+
+def healer(**policy: float) -> Healer:
+    chosen = Policy(**policy)  # type: ignore[arg-type]  # whole numbers are given where they are asked for
+    return Healer("shard", chosen, Host(chosen))
+
+
+def test_a_batch_is_answered_before_it_is_done() -> None:
+    assert healer().handle(SpanArrived(1, 100), 0.0) == [Give(1), Order.ANSWER]
+
+
+def test_batches_nobody_has_counted_yet_are_few() -> None:
+    """How many records they hold is not known, so the window cannot see them."""
+    core = healer()
+    said = [core.handle(SpanArrived(span, 100), 0.0) for span in (1, 2, 3)]
+    assert [Order.ANSWER in one for one in said] == [True, True, False]
+    assert core.handle(SpanCounted(1, 10), 0.1) == [Order.ANSWER]
+
+
+def test_the_window_of_open_records_is_kept() -> None:
+    core = healer(open_records_max=20, checkpoint_s=1e9)
+    assert Order.ANSWER in core.handle(SpanArrived(1, 100), 0.0)
+    core.handle(SpanCounted(1, 20), 0.0)
+    assert Order.ANSWER not in core.handle(SpanArrived(2, 100), 0.0)
+    assert core.handle(SpanDone(1, 20, Position(20)), 0.1) == [Order.ANSWER]
+
+
+def test_the_window_of_open_bytes_is_kept() -> None:
+    core = healer(open_bytes_max=1000, checkpoint_s=1e9)
+    assert Order.ANSWER not in core.handle(SpanArrived(1, 1000), 0.0)
+    assert core.handle(SpanDone(1, 20, Position(20)), 0.1) == [Order.ANSWER]
+
+
+def test_one_blocked_record_does_not_hold_up_the_stream() -> None:
+    """It counts as one open record; the rest of its span is settled and gone."""
+    story = Telling(records=10)
+    story.fails(3, now=0.5)
+    story.the_rest_is_done(0.6)
+    assert Order.ANSWER in story.happens(SpanArrived(2, 100), 0.7)
+    assert story.healer.ledger.in_flight == 1
+    assert story.healer.ledger.size == 101
+
+
+def test_checkpoints_come_every_checkpoint_s_and_one_at_a_time() -> None:
+    core = healer(checkpoint_s=5.0)
+    core.handle(SpanArrived(1, 10), 100.0)
+    assert Checkpoint(Position(10)) in core.handle(SpanDone(1, 10, Position(10)), 100.0)
+    core.handle(SpanArrived(2, 10), 101.0)
+    assert core.handle(SpanDone(2, 10, Position(20)), 107.0) == []
+    assert core.handle(Checkpointed(Position(10)), 107.1) == [Checkpoint(Position(20))]
+    assert core.handle(Checkpointed(Position(20)), 107.2) == []
+    assert core.wakes_at is None
+
+
+def test_a_checkpoint_that_failed_is_tried_again() -> None:
+    core = healer(checkpoint_s=5.0)
+    core.handle(SpanArrived(1, 10), 100.0)
+    core.handle(SpanDone(1, 10, Position(10)), 100.0)
+    assert core.handle(Checkpointed(None), 100.1) == []
+    assert core.wakes_at == 105.0
+    assert core.handle(Signal.TICKED, 105.0) == [Checkpoint(Position(10))]
+
+
+def test_an_ended_shard_is_complete_when_everything_is_settled_and_kept() -> None:
+    story = Telling(policy=Policy(checkpoint_s=1e9))
+    story.fails(3, now=0.5, cause=Cause.POISON)
+    assert story.happens(Signal.SHARD_ENDED, 0.6) == []
+    assert story.the_rest_is_done(0.7) == []
+    assert story.stored(3, 0.8)[-1] == Checkpoint(Position(10))
+    assert story.kept(10, 0.9) == [Order.SHARD_COMPLETE]
+    assert story.healer.over
+    assert not story.healer.needs_human
+
+
+def test_a_shard_that_ends_without_a_record_is_complete_at_once() -> None:
+    assert healer().handle(Signal.SHARD_ENDED, 1.0) == [Order.SHARD_COMPLETE]
+
+
+def test_a_shutdown_lets_open_records_finish() -> None:
+    story = Telling(policy=Policy(checkpoint_s=1e9))
+    assert story.happens(Signal.SHUTDOWN_REQUESTED, 1.0) == []
+    assert story.the_rest_is_done(2.0) == [Checkpoint(Position(10))]
+    assert story.kept(10, 2.1) == [Order.SHUTDOWN_COMPLETE]
+
+
+def test_a_shutdown_waits_no_longer_than_shutdown_s() -> None:
+    story = Telling(policy=Policy(shutdown_s=20.0, attempts_max=99, retry_s_min=30.0, checkpoint_s=1e9))
+    story.fails(3, now=0.5)
+    story.the_rest_is_done(0.6)
+    story.happens(Signal.SHUTDOWN_REQUESTED, 1.0)
+    assert story.healer.wakes_at == 21.0
+    assert story.ticks(21.0) == [Checkpoint(Position(2))]
+    assert story.kept(2, 21.1) == [Order.ABANDON, Order.SHUTDOWN_COMPLETE]
+
+
+def test_no_batch_is_asked_for_once_a_shutdown_is_requested() -> None:
+    core = healer()
+    core.handle(Signal.SHUTDOWN_REQUESTED, 0.0)
+    assert Order.ANSWER not in core.handle(SpanArrived(1, 10), 0.1)
+
+
+def test_a_lost_lease_abandons_everything_and_checkpoints_nothing() -> None:
+    story = Telling()
+    story.fails(3, now=0.5)
+    assert story.happens(Signal.LEASE_LOST, 1.0) == [Order.ABANDON]
+    assert story.healer.over
+    assert story.the_rest_is_done(1.1) == []
+    assert story.healer.wakes_at is None
+
+
+def test_a_clean_span_costs_the_same_whatever_its_size() -> None:
+    """Counted in lines run, which does not depend on how busy the machine is."""
+
+    def lines(records: int) -> int:
+        core, ran = healer(checkpoint_s=1e9), 0
+
+        def trace(*_: object) -> object:
+            nonlocal ran
+            ran += 1
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)  # type: ignore[arg-type]
+        try:
+            for span in range(50):
+                core.handle(SpanArrived(span, records * 200), float(span))
+                core.handle(SpanDone(span, records, Position((span + 1) * records)), span + 0.5)
+        finally:
+            sys.settrace(before)
+        return ran
+
+    assert lines(10_000) == lines(10)
+    assert lines(10) < 50 * 200
+
+
+def test_a_flood_of_poison_costs_each_record_the_same() -> None:
+    def seconds(records: int) -> float:
+        story = Telling(records=records, policy=Policy(open_records_max=10**6))
+        began = time.perf_counter()
+        for sequence in range(1, records + 1):
+            story.fails(sequence, now=1.0, cause=Cause.POISON)
+            assert story.healer.wakes_at is None
+        for sequence in range(1, records + 1):
+            story.stored(sequence, 2.0)
+        return (time.perf_counter() - began) / records
+
+    few, many = min(seconds(200) for _ in range(5)), min(seconds(4000) for _ in range(3))
+    assert many < few * 4, f"{few * 1e6:.0f} µs a record of 200, {many * 1e6:.0f} µs of 4,000"
