@@ -1,7 +1,7 @@
 """Records that run alone: each in a fresh process, which ends with it.
 
-    wanted ──► a warm process ──► initialized ──► its output read, then Go ──► said what came of it
-                                                                         └──► died, or overran
+wanted ──► a warm process ──► initialized ──► its output read, then Go ──► said what came of it
+                                                                     └──► died, or overran
 """
 
 from __future__ import annotations

@@ -28,9 +28,7 @@ class Frame(NamedTuple):
     def own(self) -> bool:
         """The application's: not the standard library's, not an installed package's, not streamheal's."""
         return self.file.startswith(_DEMO) or not (
-            self.ours
-            or self.file.startswith((_STDLIB + os.sep, "<frozen"))
-            or _INSTALLED.search(self.file) is not None
+            self.ours or self.file.startswith((_STDLIB + os.sep, "<frozen")) or _INSTALLED.search(self.file) is not None
         )
 
     @property

@@ -38,6 +38,7 @@ from streamheal.workers.process import Process
 if TYPE_CHECKING:
     from streamheal.workers.pool import Place, WorkerPool
 
+
 class ShardSeat:
     """Implements `port.Seat`."""
 

@@ -256,5 +256,3 @@ class Joiner:
             return None
         joined, self._parts = b"".join(self._parts), []
         return joined
-
-

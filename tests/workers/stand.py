@@ -313,7 +313,7 @@ def numbers(found: Iterable[str]) -> list[int]:
     return [int(text.split()[0]) for text in found]
 
 
-_PRELUDE = '''
+_PRELUDE = """
 import ctypes, os, signal, sys, threading, time
 from streamheal import DecodeError, Poison, Record, RecordProcessor, Retry, Shard, Throttled
 
@@ -327,4 +327,4 @@ def die(how):
     elif how == "kill": os.kill(os.getpid(), signal.SIGKILL)
     elif how == "exit": os._exit(7)
     elif how == "hang": ctypes.PyDLL(None).sleep(1000)
-'''
+"""

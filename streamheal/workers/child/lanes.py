@@ -492,9 +492,7 @@ class Lanes:
 
     # -- failures ------------------------------------------------------------------------
 
-    def failure(
-        self, item: Item, error: BaseException, *, began: float, ended: float, log: str | None
-    ) -> wire.Failure:
+    def failure(self, item: Item, error: BaseException, *, began: float, ended: float, log: str | None) -> wire.Failure:
         """The failure of one try, in words. User code (masks) runs here: call it without the mutex."""
         handler = self.handler
         kind = kind_of(error, handler.poison, handler.throttled)
@@ -506,6 +504,4 @@ class Lanes:
     ) -> wire.Failure:
         span, nth, record, _ = item
         masked = self.handler.masked(record)
-        return wire.Failure(
-            self.seat, span.number, nth, kind.cause, began, ended, kind.retry_after_s, raised, masked
-        )
+        return wire.Failure(self.seat, span.number, nth, kind.cause, began, ended, kind.retry_after_s, raised, masked)

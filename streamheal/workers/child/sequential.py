@@ -208,5 +208,3 @@ class Sequential(Worker):
             else:
                 lanes.witnesses.began, lanes.witnesses.ended = began, None
         return lanes.done(span, nth, key, filtered)
-
-
