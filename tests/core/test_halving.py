@@ -12,7 +12,10 @@ from streamheal.core.halving import Halving
 
 def bisect(count: int, bad: set[int]) -> tuple[list[int], list[int], list[tuple[int, int]]]:
     """Culprits, records done in order, and the runs it took."""
-    halving, culprits, done, runs = Halving(0, count - 1), [], [], []
+    halving = Halving(0, count - 1)
+    culprits: list[int] = []
+    done: list[int] = []
+    runs: list[tuple[int, int]] = []
     while (span := halving.next_run()) is not None:
         first, last = span
         runs.append(span)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from streamheal.core.host import Host
@@ -188,7 +190,7 @@ def test_probes_come_ever_more_rarely() -> None:
         for decision in said:
             if isinstance(decision, RunAlone):
                 story.fails(decision.at.nth + 1, now, alone=True)
-    gaps = [later - earlier for earlier, later in zip(probes, probes[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(probes)]
     assert gaps[:6] == pytest.approx([10, 20, 40, 80, 160, 300], abs=0.5)
 
 
