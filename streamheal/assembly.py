@@ -116,14 +116,14 @@ class Host:
         self.store = quarantine.open_store(settings.quarantine, state=self.state, aws=AwsOptions.of(settings))
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[TargetFacts]:
-        """The processor imported, the state ours, the store tried."""
+    async def opened(self, own: str) -> AsyncIterator[TargetFacts]:
+        """The processor imported, the state ours under the name `own`, the store tried."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.pool.close)
             facts = await self.pool.open()
             stack.callback(self.state.close)
             await _patiently(self.state.check)
-            await _patiently(lambda: self.state.own(self.settings.application, _owner()))
+            await _patiently(lambda: self.state.own(own, _owner()))
             stack.callback(self.state.disown)
             await _patiently(self.store.check)
             yield facts
@@ -206,7 +206,7 @@ async def run_stream(
     assert settings.target is not None
     assert settings.stream is not None
     host = Host(settings, settings.target)
-    async with host.opened() as facts:
+    async with host.opened(settings.application) as facts:
         engine = PollEngine(
             settings.stream,
             checkpoints=Checkpoints(host.state, settings.application, settings.stream),
@@ -246,7 +246,8 @@ def replay(loaded: Loaded, selection: Selection, options: ReplayOptions) -> int:
 
 async def _replay(settings: Settings, group: Group, selection: Selection, options: ReplayOptions) -> int:
     host = Host(settings, group.target)
-    async with host.opened() as facts:
+    # Under a name of its own: records are replayed while the application goes on reading.
+    async with host.opened(f"{settings.application} replay") as facts:
         ledger = ReplayLedger(host.state, settings.application)
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         frozen = await asyncio.to_thread(freeze, group, selection, options.data, ledger, now=now)

@@ -226,3 +226,18 @@ def test_replay_heals_with_the_fixed_code_and_does_not_try_twice(site_of: Any, k
     again = site.call("replay", "--all", SHOP_FIXED="1")
     assert again.returncode == 0, again.stderr
     assert max(site.effects().values()) == 1
+
+
+def test_records_are_replayed_while_the_application_goes_on_reading(site_of: Any, kinesis: Any) -> None:
+    site: Site = site_of(shards=1)
+    put(kinesis, site.stream, orders(range(20), lambda number: "reject" if number == 5 else "fine"))
+    host = site.start(*site.run_arguments())
+    wait_until(lambda: len(site.effects()) == 19 and "record_quarantined" in (site.folder / "log").read_text())
+
+    replayed = site.call("replay", "--all", SHOP_FIXED="1")
+
+    assert replayed.returncode == 0, replayed.stderr
+    assert host.poll() is None
+    host.send_signal(signal.SIGTERM)
+    assert host.wait(30) == 0
+    assert site.effects() == dict.fromkeys(range(20), 1)
