@@ -44,10 +44,12 @@ class Ledger:
         self.read = self.done = self.quarantined = self.filtered = self.in_flight = 0
         self.size = 0  # bytes of spans not reported, and of known records in the others
         self.uncounted = self.unreported = 0
+        self.newest = -1  # number of the latest span
         self._behind: Position | None = None  # end of the last span settled with all before it
 
     def open(self, number: int, size: int) -> None:
         self.spans[number] = Span(number, size)
+        self.newest = number
         self.size += size
         self.uncounted += 1
         self.unreported += 1
@@ -133,6 +135,9 @@ class Ledger:
     def first_open(self) -> int | None:
         """The span before which everything is settled; None: nothing is open."""
         return next(iter(self.spans), None)
+
+    def first_unreported(self) -> int | None:
+        return next((span.number for span in self.spans.values() if not span.reported), None)
 
     def watermark(self) -> Position | None:
         """The last position before the first open record. Costs the cases of one span."""

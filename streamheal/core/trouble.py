@@ -52,6 +52,7 @@ class Trouble:
         self._chain = Chain(policy.bracket_s)
         self._outage = Outage(policy)
         self._patience = Patience(shard_id, policy, host, self._chain)
+        self._asked_span = -1  # the newest one when something last succeeded or got into trouble
         self._cell_look_at = _NEVER
         self._in_line_since: float | None = None
 
@@ -159,6 +160,7 @@ class Trouble:
     def witnessed(self, since: float, until: float) -> None:
         """Another record succeeded, wholly inside this time. Judge who failed before it."""
         self._chain.add(since, until)
+        self._asked_span = self._ledger.newest
         self._host.succeeded(until)
         if since >= self._doubted_at:
             self.doubt = False
@@ -230,6 +232,7 @@ class Trouble:
             self._patience.began(now)
         if case.at not in self.cases.by_at:
             self._patience.grew(now)
+            self._asked_span = self._ledger.newest
 
     # -- what to do next -----------------------------------------------------------------
 
@@ -258,9 +261,14 @@ class Trouble:
 
     @property
     def _nobody_to_ask(self) -> bool:
-        """All else is settled, or queued behind a record that is ours."""
+        """All else is settled, queued behind a record that is ours, or of no use as a witness."""
         cases = self.cases
-        return bool(cases.undecided) and not (self._ledger.unreported or cases.retrying or self._policy.replaying)
+        if not cases.undecided or cases.retrying or self._policy.replaying:
+            return False
+        # On a stream whose other records are all filtered there is always a span under way,
+        # and never a witness: one that was asked and has said nothing is enough.
+        first = self._ledger.first_unreported() if self._ledger.unreported else None
+        return first is None or first > self._asked_span + 1
 
     def _human_at(self) -> float:
         nobody = self._nobody_to_ask

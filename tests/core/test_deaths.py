@@ -96,6 +96,15 @@ def test_what_was_marked_done_but_not_said_is_done() -> None:
     assert not story.healer.undecided
 
 
+def test_whoever_is_marked_done_is_not_suspect_even_if_marked_running_too() -> None:
+    story = Telling()
+    story.fails(3, now=1.0)
+    story.ticks(1.5)
+    said = story.happens(WorkerDied(1, (record(3),), ((at(3), False),), (), 1), 1.6)
+    assert RunAlone(at(3)) not in said
+    assert story.healer.ledger.done == 1
+
+
 def test_a_process_killed_for_another_shards_record_makes_no_suspects() -> None:
     story = Telling()
     said = story.happens(WorkerDied(1, (record(3),), (), (), 1, by_us=True), 1.0)
@@ -173,6 +182,13 @@ def test_after_a_hosts_death_the_suspects_run_alone_when_their_turn_comes() -> N
     healer.handle(SpanCounted(1, 10), 0.1)
     assert healer.handle(Failed(record(5), Cause.SUSPECTED, 0.2, 0.2), 0.2) == [RunAlone(at(5))]
     assert healer.handle(Done(at(5), alone=True), 0.3) == [Settle(at(5))]
+
+
+def test_who_is_to_be_asked_for_is_not_forgotten_when_a_worker_dies() -> None:
+    policy = Policy()
+    healer = Healer("shard", policy, Host(policy), starts=2)
+    healer.handle(SpanArrived(1, 10, suspects=(4,)), 0.0)
+    assert Give(1, ask=(4,)) in healer.handle(WorkerDied(1, ()), 0.1)
 
 
 def test_a_stopped_shard_leaves_its_checkpoint_behind() -> None:

@@ -72,6 +72,16 @@ def test_a_success_begun_before_the_failure_ended_is_no_witness() -> None:
     assert story.happens(Witnessed(1.0, 1.3), 1.3) == [RunAlone(at(3))]
 
 
+def test_a_filtered_record_is_no_witness() -> None:
+    """The processor did not want it: it says nothing of the database."""
+    story = Telling(policy=Policy(attempts_max=3, checkpoint_s=1e9))
+    story.fails(5, now=0.9)
+    story.fails(3, now=1.0)
+    story.ticks(1.5)
+    story.fails(3, now=1.6)
+    assert story.happens(Done(at(5), filtered=True), 1.7) == []
+
+
 def test_a_success_after_the_try_alone_is_not_enough() -> None:
     """7 s pass without a success around the try: an outage has room there, and may just have ended."""
     story = Telling(policy=Policy(attempts_max=1))
@@ -218,6 +228,17 @@ def test_the_only_one_left_is_set_aside_after_patience_and_one_more_try_alone() 
     assert story.healer.doubt
 
 
+def test_whoever_succeeds_at_that_last_try_is_done() -> None:
+    """The outage that hid behind the end of the backlog is over by then."""
+    story = Telling(policy=Policy(attempts_max=1, patience_s=60.0, checkpoint_s=1e9))
+    story.the_rest_is_done(0.9, 10)
+    story.fails(10, now=1.0)
+    assert story.keeps_failing_alone(10, now=1.0, until=60.9) == []
+    assert story.ticks(61.0) == [RunAlone(at(10))]
+    assert story.done_alone(10, now=61.1) == [Settle(at(10))]
+    assert story.healer.ledger.done == 10
+
+
 def test_of_two_left_neither_is_set_aside_and_a_human_is_called() -> None:
     """Both are the last of their shard and fail alike: an outage looks the same."""
     story = Telling(policy=Policy(attempts_max=1, patience_s=60.0))
@@ -308,6 +329,24 @@ def test_two_in_a_row_are_never_convicted_with_nobody_to_ask() -> None:
             said += story.happens(Failed(eleven, Cause.RAISED, now, now, "x", alone=True), now)
         assert not verdicts(said)
     assert story.healer.needs_human
+
+
+def test_a_stream_of_filtered_records_is_nobody_to_ask() -> None:
+    """There is always a span under way, and never a witness in it."""
+    story = Telling(policy=Policy(attempts_max=1, patience_s=60.0))
+    story.fails(3, now=1.0)
+    found = []
+    story.happens(SpanArrived(2, 10), 1.1)
+    story.happens(SpanDone(1, 10, Position(10), filtered=9), 1.2)
+    for second in range(2, 130):
+        now = float(second)
+        said = story.happens(SpanArrived(second + 1, 10), now)
+        said += story.happens(SpanDone(second, 10, Position(second * 10), filtered=10), now + 0.1)
+        said += story.ticks(now + 0.5)
+        if RunAlone(at(3)) in said:
+            said += story.fails(3, now=now + 0.6, alone=True)
+        found += verdicts(said)
+    assert found == [Quarantine(at(3), Verdict.NOBODY_ELSE)]
 
 
 def test_trouble_in_another_shard_and_no_success_anywhere_is_an_outage_too() -> None:
