@@ -141,7 +141,11 @@ class Threads(Worker):
             self.give_up()  # with the mutex held, perhaps: nothing could go on
 
     def _lane(self, crew: Crew, number: int) -> None:
-        lanes, current, mutex = crew.lanes, crew.current, self._mutex
+        """Run record after record, without the mutex. What a clean one needs stands here, not in
+        calls: each would be felt."""
+        lanes, current, mutex, busy = crew.lanes, crew.current, self._mutex, crew.lanes.busy
+        handler, marks, witnesses = lanes.handler, self.journal.marks, lanes.witnesses
+        call, simple = handler.call, handler.wants is None and handler.key is None
         tail = Tail(lambda: current[number])
         set_lane(tail)
         item: Item | None = None
@@ -153,42 +157,52 @@ class Threads(Worker):
                 self._rest(crew, number)
                 continue
             current[number] = item
+            span, nth, record, key = item
+            mark = span.base + nth if span.tickets is None else span.mark(nth)
             mutex.release()
+            failure, filtered = None, False
             began = monotonic()
-            filtered, failure = self._run_one(lanes, lanes.handler, item, began, tail)
+            marks[mark] = RUNNING
+            try:
+                if simple:
+                    if (returned := call(record)) is not None:
+                        refuse_awaitable(returned)
+                    marks[mark] = DONE
+                else:
+                    filtered = self._unwanted(handler, item)
+                    marks[mark] = FILTERED if filtered else DONE
+            except BaseException as error:
+                self.link.check_not_forked()
+                failure = lanes.failure(item, error, began=began, ended=monotonic(), log=tail.take())
             mutex.acquire()
             if crew.over:
                 break
-            span, nth, _, key = item
             if failure is not None:
                 lanes.failed(span, nth, key, failure)
                 item = None
                 continue
             if not filtered:
-                if lanes.witnesses.timing:
-                    lanes.witnesses.succeeded(began)
+                if witnesses.timing:
+                    witnesses.succeeded(began)
                 else:
-                    lanes.witnesses.began, lanes.witnesses.ended = began, None
-            item = lanes.done(span, nth, key, filtered)
+                    witnesses.began, witnesses.ended = began, None
+            if busy[key] is None and not span.known:
+                # What `lanes.done` comes to for a record that nobody knows and nobody waits for.
+                del busy[key]
+                item = None
+                span.able -= 1
+                if not span.able:
+                    lanes.report(span)
+            else:
+                item = lanes.done(span, nth, key, filtered)
         mutex.release()
 
-    def _run_one(
-        self, lanes: Lanes, handler: Handler, item: Item, began: float, tail: Tail
-    ) -> tuple[bool, wire.Failure | None]:
-        """Run and mark one record, without the mutex."""
+    def _unwanted(self, handler: Handler, item: Item) -> bool:
+        """Run one record of a processor with `wants` or `key`. True: it did not want the record."""
         span, nth, record, _ = item
-        marks = self.journal.marks
-        mark = span.base + nth if span.tickets is None else span.mark(nth)
-        marks[mark] = RUNNING
-        try:
-            if span.keyless and nth in span.keyless and handler.key is not None:
-                handler.key(record)
-            filtered = handler.handle(record)
-            marks[mark] = FILTERED if filtered else DONE
-        except BaseException as error:
-            self.link.check_not_forked()
-            return False, lanes.failure(item, error, began=began, ended=monotonic(), log=tail.take())
-        return filtered, None
+        if nth in span.keyless and handler.key is not None:
+            handler.key(record)
+        return handler.handle(record)
 
     def _rest(self, crew: Crew, number: int) -> None:
         crew.current[number] = None
