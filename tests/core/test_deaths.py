@@ -167,10 +167,14 @@ def test_cells_are_bounded_over_all_shards_and_taken_in_turn() -> None:
 
 
 def test_whoever_was_never_tried_comes_before_those_that_hang_again_and_again() -> None:
-    policy = Policy(cells_max=1, attempts_max=1)
-    story = Telling(policy=policy)
-    assert RunAlone(at(2)) in story.dies(2, 3, now=1.0)
-    assert story.fails(2, now=31.0, cause=Cause.OVERRAN, alone=True) == [RunAlone(at(3))]
+    """2 hangs; a success asks for it again, but 3 and 4, which only stood next to it, go first."""
+    story = Telling(policy=Policy(cells_max=1, attempts_max=1))
+    assert RunAlone(at(2)) in story.dies(2, 3, 4, now=1.0)
+    story.another_succeeds(now=1.5)
+    assert story.fails(2, now=31.0, cause=Cause.OVERRAN, alone=True, took_s=30.0) == [RunAlone(at(3))]
+    assert story.another_succeeds(now=31.3) == []
+    assert story.done_alone(3, now=31.4) == [Settle(at(3)), RunAlone(at(4))]
+    assert story.done_alone(4, now=31.5) == [Settle(at(4)), RunAlone(at(2))]
 
 
 def test_after_a_hosts_death_the_suspects_run_alone_when_their_turn_comes() -> None:

@@ -75,11 +75,12 @@ def test_a_success_begun_before_the_failure_ended_is_no_witness() -> None:
 def test_a_filtered_record_is_no_witness() -> None:
     """The processor did not want it: it says nothing of the database."""
     story = Telling(policy=Policy(attempts_max=3, checkpoint_s=1e9))
-    story.fails(5, now=0.9)
     story.fails(3, now=1.0)
-    story.ticks(1.5)
+    assert story.ticks(1.5) == [Retry(at(3))]
+    story.fails(5, now=1.5)
     story.fails(3, now=1.6)
-    assert story.happens(Done(at(5), filtered=True), 1.7) == []
+    assert story.ticks(2.0) == [Retry(at(5))]
+    assert story.happens(Done(at(5), filtered=True), 2.1) == []
 
 
 def test_a_success_after_the_try_alone_is_not_enough() -> None:
