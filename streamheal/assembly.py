@@ -22,6 +22,7 @@ from typing import TypeVar
 import structlog
 from rich.console import Console
 
+from streamheal.attempts import utc_text
 from streamheal.config.aws import AwsOptions, client
 from streamheal.config.load import Loaded
 from streamheal.config.replaying import ReplayOptions
@@ -57,7 +58,7 @@ _OWN_EVERY_S = 5.0
 # Beyond patience: see docs/judging.md.
 _HUMAN_S = 30.0
 _REPLAY_CHECKPOINT_S = 0.5
-_DEMO_STREAM = "orders"
+_DEMO_STREAM, _DEMO_APPLICATION = "orders", "demo"
 
 
 def policy(settings: Settings, facts: TargetFacts, *, replaying: bool = False) -> Policy:
@@ -232,7 +233,19 @@ async def run_stream(
 
 def replay(loaded: Loaded, selection: Selection, options: ReplayOptions) -> int:
     """Records of several processors or streams are replayed one group after another."""
-    chosen = list(open_store(loaded.settings).scan(selection))
+    store = open_store(loaded.settings)
+    say = Console(stderr=True, highlight=False).print
+    if selection.ids:
+        named = [store.get(id) for id in selection.ids]
+        for envelope in named:
+            if envelope.status != "open":
+                say(f"{envelope.id} is {envelope.status} already")
+        chosen = [envelope for envelope in named if envelope.status == "open"]
+    else:
+        chosen = list(store.scan(selection))
+    if not chosen:
+        say("nothing to replay: no open record is selected")
+        return DONE
     refuse_many_for_one_payload(chosen, options.data)
     if options.dry_run:
         print_list(chosen, Console())
@@ -249,15 +262,14 @@ async def _replay(settings: Settings, group: Group, selection: Selection, option
     # Under a name of its own: records are replayed while the application goes on reading.
     async with host.opened(f"{settings.application} replay") as facts:
         ledger = ReplayLedger(host.state, settings.application)
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        now = utc_text(datetime.now(UTC))
         frozen = await asyncio.to_thread(freeze, group, selection, options.data, ledger, now=now)
         desk = ReplayDesk(host.store, ledger, frozen.replay_id, facts.version, options.data)
-        total, settled = len(frozen.group.ids), 0
+        total = len(frozen.group.ids)
 
         def progress(records: int) -> None:
-            nonlocal settled
-            settled += records
-            host.chronicle.info("replay_progress", done=settled, total=total, failed=desk.failed_records)
+            done = desk.healed_records + desk.failed_records
+            host.chronicle.info("replay_progress", done=done, total=total, failed=desk.failed_records)
 
         engine = ReplayEngine(group.stream, frozen.group.ids_by_shard, desk, rate=options.rate, progress=progress)
         runtime = host.runtime(engine, facts, desk, replaying=True)
@@ -289,7 +301,7 @@ def demo(picture: Path | None = None) -> int:
         settings = Settings(
             target="streamheal.demo.orders:Orders",
             stream=_DEMO_STREAM,
-            application="orders",
+            application=_DEMO_APPLICATION,
             state=f"sqlite:{folder}/demo.db",
             until_caught_up=True,
             deadline_s=2.0,
@@ -305,7 +317,7 @@ async def _demo(settings: Settings, endpoint: str, picture: Path | None) -> int:
     from streamheal.people.picture import save_picture
 
     ended: list[Totals] = []
-    since = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    since = utc_text(datetime.now(UTC))
     began = time.monotonic()
     code = await run_stream(
         settings,
@@ -314,7 +326,9 @@ async def _demo(settings: Settings, endpoint: str, picture: Path | None) -> int:
         look=lambda runtime: ended.append(Totals.of(runtime.figures())),
     )
     took_s = time.monotonic() - began
-    envelopes = list(open_store(settings).scan(Selection(stream=_DEMO_STREAM, application="orders", since=since)))
+    envelopes = list(
+        open_store(settings).scan(Selection(stream=_DEMO_STREAM, application=_DEMO_APPLICATION, since=since))
+    )
     (totals,) = ended
     wrong = screen.faults(totals, envelopes, produce.expected(), orders=produce.ORDERS)
 

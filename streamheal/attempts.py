@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
@@ -55,6 +56,11 @@ class Attempt(msgspec.Struct, kw_only=True):
     exit_code: int | None = None
     frames: tuple[str, ...] = ()
     where: str | None = None
+
+
+def utc_text(at: datetime) -> str:
+    """How every time is written: ISO 8601 in UTC, with milliseconds: `2026-11-24T12:04:03.100Z`."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def cut(text: str, bytes_max: int) -> str:

@@ -6,6 +6,7 @@ import getpass
 import socket
 from datetime import UTC, datetime
 
+from streamheal.attempts import utc_text
 from streamheal.errors import UsageError
 from streamheal.quarantine.base import Store
 from streamheal.quarantine.envelope import Discard, Envelope
@@ -41,4 +42,4 @@ def _who() -> str:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc_text(datetime.now(UTC))

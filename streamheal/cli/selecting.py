@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from streamheal.attempts import utc_text
 from streamheal.errors import UsageError
 
 if TYPE_CHECKING:
@@ -110,4 +111,4 @@ def _time(flag: str, value: str | None, now: datetime) -> str | None:
             f"{flag} is {value!r}: expected a time such as 2026-03-01T12:00Z, or how long ago: 90s, 20m, 2h, 3d"
         ) from error
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc_text(moment)

@@ -34,6 +34,7 @@ from streamheal.core.messages import (
     Event,
     Failed,
     Give,
+    Limit,
     Order,
     Settle,
     Signal,
@@ -81,6 +82,14 @@ class Healer:
 
     def begin(self) -> list[Decision]:
         return [Start(None, None, 0.0)]
+
+    def seated(self, now: float) -> list[Decision]:
+        """The place asked for by `Start` is taken: all that is open, as it stands now.
+
+        What was decided for the worker in between went to nobody, and need not be kept: this says it anew.
+        """
+        self._trouble.worker_lost(now)
+        return [Limit(0 if self.paused else None), *give_again(self.ledger, self._asks)]
 
     # -- what the runtime may ask --------------------------------------------------------
 

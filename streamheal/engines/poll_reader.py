@@ -1,8 +1,8 @@
 """Reads one shard to its end, one batch ahead of the runtime.
 
-    fetch ──► wait for `answer` ──► slot ──► batch_arrived ──► fetch the next while that one is open
-      ▲                                                              │
-      └── renewed iterator: expired, refused, or a batch too large ──┘
+fetch ──► wait for `answer` ──► slot ──► batch_arrived ──► fetch the next while that one is open
+  ▲                                                              │
+  └── renewed iterator: expired, refused, or a batch too large ──┘
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The shards of one stream: what they hold, how they split and merge, and what came of them.
 
-    open ──split──► closed, with two children      A closed shard keeps its records and takes
-    open ──merge──► closed, with one child         no more: puts go to the children.
+open ──split──► closed, with two children      A closed shard keeps its records and takes
+open ──merge──► closed, with one child         no more: puts go to the children.
 """
 
 from __future__ import annotations

@@ -66,4 +66,3 @@ def _with_milliseconds(value: Any, name: str = "") -> Any:
     if isinstance(value, float) and name.endswith("Timestamp"):
         return round(value * 1000)
     return value
-

@@ -25,7 +25,7 @@ def sentence(name: str, fields: Fields, times: int = 1) -> str | None:
 
 def key(name: str, fields: Fields) -> tuple[object, ...] | None:
     """Equal for events that are better told together; None: this one is told by itself."""
-    if name in ("record_quarantined", "record_cleared"):
+    if name in ("record_quarantined", "record_stayed", "record_cleared"):
         return name, fields.get("shard_id"), fields.get("fingerprint")
     return None
 
@@ -34,6 +34,11 @@ def _record_quarantined(fields: Fields, times: int) -> str:
     title = fields.get("title") or fields.get("reason") or "no reason given"
     more = f" and {times - 1:,} more" if times > 1 else ""
     return f"{_name(fields)}{more} set aside: {title}"
+
+
+def _record_stayed(fields: Fields, times: int) -> str:
+    more = f" and {times - 1:,} more" if times > 1 else ""
+    return f"{_name(fields)}{more} failed again, and stays: {fields.get('title') or fields.get('reason')}"
 
 
 def _record_cleared(fields: Fields, times: int) -> str:
@@ -70,7 +75,7 @@ def _how_it_died(fields: Fields) -> str:
 
 def _shard_paused(fields: Fields, times: int) -> str:
     why = f": {fields['why']}" if fields.get("why") else ""
-    return f"paused{why}; it probes until something succeeds"
+    return f"paused{why}; it probes until something succeeds{_last(fields)}"
 
 
 def _quarantine_unavailable(fields: Fields, times: int) -> str:
@@ -91,7 +96,11 @@ def _initialize_failed(fields: Fields, times: int) -> str:
 
 
 def _human_called(fields: Fields, times: int) -> str:
-    return f"needs a human: {fields.get('why') or 'it cannot go on by itself'}"
+    return f"needs a human: {fields.get('why') or 'it cannot go on by itself'}{_last(fields)}"
+
+
+def _last(fields: Fields) -> str:
+    return f" (last: {fields['last_failure']})" if fields.get("last_failure") else ""
 
 
 def _name(fields: Fields) -> str:
@@ -106,6 +115,7 @@ _TELLERS: dict[str, Callable[[Fields, int], str | None]] = {
     "quarantine_unavailable": _quarantine_unavailable,
     "record_cleared": _record_cleared,
     "record_quarantined": _record_quarantined,
+    "record_stayed": _record_stayed,
     "shard_complete": lambda fields, times: "complete: every record of it is settled",
     "shard_ended": lambda fields, times: "read to its end",
     "shard_paused": _shard_paused,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
-from streamheal.attempts import Attempt, Outcome, fingerprint
+from streamheal.attempts import Attempt, Outcome, fingerprint, utc_text
 from streamheal.core.messages import Quarantine
 from streamheal.quarantine.envelope import Code, Envelope, Reason, envelope_id
 from streamheal.quarantine.prose import title, verdict
@@ -52,8 +52,8 @@ def seal(
         sub_sequence_number=record.sub_sequence_number,
         partition_key=record.partition_key,
         explicit_hash_key=record.explicit_hash_key,
-        approximate_arrival_timestamp=iso(record.approximate_arrival_timestamp),
-        quarantined_at=iso(now),
+        approximate_arrival_timestamp=utc_text(record.approximate_arrival_timestamp),
+        quarantined_at=utc_text(now),
         data_base64=base64.b64encode(record.data).decode(),
         data_ref=None,
         masked_base64=None if masked is None else base64.b64encode(masked).decode(),
@@ -75,8 +75,3 @@ def _telling(attempts: Sequence[Attempt]) -> Attempt:
     """
     assert attempts, "a record is set aside on evidence: there is no try of it"
     return next((one for one in reversed(attempts) if one.outcome != "throttled"), attempts[-1])
-
-
-def iso(when: datetime) -> str:
-    """ISO 8601 in UTC to the millisecond, as all times in envelopes are: texts that sort as times do."""
-    return when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

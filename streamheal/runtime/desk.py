@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
-from streamheal.attempts import Attempt
+from streamheal.attempts import Attempt, utc_text
 from streamheal.engines.replay import Replayed
 from streamheal.errors import StoreError, StoreUnavailable
 from streamheal.quarantine.base import Store
@@ -118,4 +118,4 @@ class ReplayDesk:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc_text(datetime.now(UTC))

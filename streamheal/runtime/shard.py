@@ -39,6 +39,7 @@ from streamheal.core.messages import (
     WorkerDied,
 )
 from streamheal.engines.base import Batch
+from streamheal.quarantine.prose import title
 from streamheal.records import Position, Shard
 from streamheal.runtime.casebook import Casebook
 from streamheal.runtime.figures import ShardFigures
@@ -70,7 +71,6 @@ class ShardRun:
         self._handling = False
         self._ready = self._seated = self._abandoned = False
         self.healing_ended: Hook | None = None
-        self._unseated: list[Callable[[], None]] = []  # said to a seat that is not up yet
         self._start: Start | None = None
         self._initialize_failures = 0
         self._curious = False
@@ -80,6 +80,7 @@ class ShardRun:
         self._attempts: Counter[str] = Counter()
         self._checkpoints = 0
         self._done_shown = 0
+        self._last_failure: str | None = None
 
     # -- the engine's side -------------------------------------------------------------
 
@@ -99,9 +100,7 @@ class ShardRun:
         self._seated, self._initialize_failures = True, 0
         if self._curious:
             self.seat.curious(True)
-        said, self._unseated = self._unseated, []
-        for say in said:
-            say()
+        self._carry_out(self.healer.seated(self._runtime.clock()))
         if not self._ready:
             self._ready = True
             self._log.info("shard_started", **self._names())
@@ -125,6 +124,7 @@ class ShardRun:
         if isinstance(event, Failed) and attempt is not None:
             self._casebook.add(event.record.at, attempt, masked)
             self._attempts[attempt.outcome] += 1
+            self._last_failure = title(attempt)
             event = event._replace(likeness=fingerprint(attempt))
             self._log.debug(
                 "attempt_failed",
@@ -172,7 +172,7 @@ class ShardRun:
         for decision in decisions:
             match decision:
                 case Start():
-                    self._seated, self._unseated, self._start = False, [], decision
+                    self._seated, self._start = False, decision
                     self.seat.start(decision)
                 case Give() | Limit() | Retry() | Settle():
                     self._say_to_seat(decision)
@@ -183,7 +183,7 @@ class ShardRun:
                 case Checkpoint(position):
                     self._runtime.spawn(self._checkpoint(position))
                 case CallHuman(why):
-                    self._log.error("human_called", **self._names(), why=why)
+                    self._log.error("human_called", **self._names(), why=why, last_failure=self._last_failure)
                 case Order.ANSWER:
                     self._runtime.engine.answer(self.shard.shard_id)
                 case Order.ABANDON:
@@ -197,21 +197,17 @@ class ShardRun:
                     self._runtime.shard_over(self.shard.shard_id)
 
     def _say_to_seat(self, decision: Give | Limit | Retry | Settle) -> None:
-        seat = self.seat
+        if not self._seated:
+            return  # there is nobody to hear it: `Healer.seated` will say it as it stands then
         match decision:
             case Give():
-                say: Callable[[], None] = lambda: seat.give(decision)  # noqa: E731 - one line a decision reads best
+                self.seat.give(decision)
             case Limit(starts):
-                say = lambda: seat.limit(starts)  # noqa: E731
+                self.seat.limit(starts)
             case Retry(at):
-                number = self._casebook.tries(at) + 1
-                say = lambda: seat.retry(at, number)  # noqa: E731
+                self.seat.retry(at, self._casebook.tries(at) + 1)
             case Settle(at):
-                say = lambda: seat.settle(at)  # noqa: E731
-        if self._seated:
-            say()
-        else:
-            self._unseated.append(say)
+                self.seat.settle(at)
 
     def _set_aside(self, at: At, verdict: Verdict, decision: Quarantine) -> None:
         attempts = self._casebook.attempts(at)
@@ -223,7 +219,7 @@ class ShardRun:
                 return
             self._reasons[envelope.reason] += 1
             self._log.info(
-                "record_quarantined",
+                "record_stayed" if verdict is Verdict.STAYS else "record_quarantined",
                 **self._names(),
                 sequence_number=envelope.sequence_number,
                 id=envelope.id,
@@ -302,7 +298,12 @@ class ShardRun:
         if healer.paused != self._was_paused:
             self._was_paused = healer.paused
             if healer.paused:
-                self._log.warning("shard_paused", **self._names(), why="different records fail, and none succeeds")
+                self._log.warning(
+                    "shard_paused",
+                    **self._names(),
+                    why="different records fail, and none succeeds",
+                    last_failure=self._last_failure,
+                )
             else:
                 self._log.info("shard_resumed", **self._names())
         if self._doubt and not healer.doubt:

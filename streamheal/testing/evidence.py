@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from streamheal.attempts import Attempt
+from streamheal.attempts import Attempt, utc_text
 from streamheal.core.messages import Cause, Quarantine
 from streamheal.quarantine.envelope import Code, Envelope
-from streamheal.quarantine.seal import iso, seal
+from streamheal.quarantine.seal import seal
 from streamheal.records import Record
 from streamheal.testing.subject import Subject
 from streamheal.workers.child.failures import Kind, describe, kind_of, refused
@@ -41,7 +41,7 @@ def told(
         raised = describe(error, kind.outcome, mask_text=subject.mask_text)
     attempt = Attempt(
         number=number,
-        started_at=iso(_EPOCH + timedelta(seconds=began)),
+        started_at=utc_text(_EPOCH + timedelta(seconds=began)),
         duration_s=ended - began,
         outcome="exception",
         worker=_HERE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-from streamheal.attempts import Attempt
+from streamheal.attempts import Attempt, utc_text
 from streamheal.workers.frames import dumped, told
 from streamheal.workers.process import Process
 from streamheal.workers.wire import Raised
@@ -15,7 +15,7 @@ _OUTPUT_WITHHELD = "(not kept: the process died before its output could be maske
 
 def wall_time(monotonic: float) -> str:
     """ISO 8601 of a time on the monotonic clock, which is one for the whole machine."""
-    return datetime.fromtimestamp(time.time() - (time.monotonic() - monotonic), UTC).isoformat(timespec="milliseconds")
+    return utc_text(datetime.fromtimestamp(time.time() - (time.monotonic() - monotonic), UTC))
 
 
 def raised_attempt(raised: Raised, began: float, ended: float, process: Process, *, alone: bool = False) -> Attempt:

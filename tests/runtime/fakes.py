@@ -41,6 +41,7 @@ class FakeSeat:
         self._pool, self._listener = pool, listener
         self.records: dict[At, Record] = {}
         self.log: list[str] = []
+        self.forgotten: set[At] = set()
         self._blocked: set[At] = set()
 
     def start(self, start: Start) -> None:
@@ -49,7 +50,7 @@ class FakeSeat:
             self._pool.initialize_failures -= 1
             self._soon(lambda: self._listener.initialize_failed(attempt("exception", "OSError")))
         else:
-            self._soon(self._listener.initialized)
+            asyncio.get_running_loop().call_later(self._pool.initialize_s, self._listener.initialized)
 
     def arrived(self, span: int, slot: object, length: int, dialect: Dialect, after: Position | None) -> None:
         assert isinstance(slot, FakeSlot)
@@ -57,6 +58,8 @@ class FakeSeat:
             self.records[At(span, place)] = Record(b"%d" % number, f"key-{number}", str(number))
 
     def give(self, give: Give) -> None:
+        gone = [nth for nth in give.hold if At(give.span, nth) in self.forgotten]
+        assert not gone, f"{gone} of span {give.span} are settled and forgotten, and given again"
         self._soon(lambda: self._run_span(give))
 
     def _run_span(self, give: Give) -> None:
@@ -87,7 +90,7 @@ class FakeSeat:
     def _fail(self, at: At, error: Exception, *, alone: bool) -> None:
         self._blocked.add(at)
         now = asyncio.get_running_loop().time()
-        failed = Failed(self._named(at), Cause.RAISED, now, now, alone=alone)
+        failed = Failed(self._named(at), self._pool.cause, now, now, alone=alone)
         self._listener.happened(failed, attempt("exception", type(error).__name__))
 
     def _named(self, at: At) -> Named:
@@ -125,7 +128,8 @@ class FakeSeat:
     def record(self, at: At) -> Record:
         return self.records[at]
 
-    def forget(self, at: At) -> None: ...
+    def forget(self, at: At) -> None:
+        self.forgotten.add(at)
 
     def marked_done(self) -> int:
         return 0
@@ -147,6 +151,8 @@ class FakeSeat:
 class FakePool:
     def __init__(self, handler: Handler, initialize_failures: int = 0) -> None:
         self.handler = handler
+        self.initialize_s = 0.0
+        self.cause = Cause.RAISED
         self.initialize_failures = initialize_failures
         self.settled: set[At] = set()
         self.seats: dict[str, FakeSeat] = {}

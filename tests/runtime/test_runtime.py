@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from streamheal.core.messages import Cause
 from streamheal.core.policy import Policy
 from streamheal.quarantine.envelope import Code
 from streamheal.quarantine.seal import seal
@@ -73,7 +74,7 @@ def test_a_shard_is_read_checkpointed_and_complete() -> None:
     told = Told(fine, bytes([1, 2, 3]), bytes([4, 5])).run()
     assert told.engine.checkpoints[-1] == Position(5)
     assert told.engine.completed == ["shard-0"]
-    assert told.pool.seats["shard-0"].log == ["start", "shard_ended"]
+    assert told.pool.seats["shard-0"].log == ["start", "limit None", "shard_ended"]
     assert (told.figures.read, told.figures.done, told.figures.in_flight) == (5, 5, 0)
 
 
@@ -137,3 +138,20 @@ def test_where_everything_fails_a_human_is_called_and_nobody_is_set_aside() -> N
     assert told.runtime.needs_human
     assert told.shelf.kept == []
     assert "human_called" in told.events
+
+
+def test_what_is_stored_while_the_next_worker_comes_up_is_not_given_to_it() -> None:
+    """1 is poison by its own word; 2 kills the worker; 1 is stored while the next one is initialized."""
+
+    def sick(record: Record) -> None:
+        if record.data == b"1":
+            raise KeyError("customer")
+        if record.data == b"2":
+            raise SystemExit
+
+    told = Told(sick, bytes([1, 2, 3]), *[bytes([number]) for number in range(4, 80)])
+    told.pool.initialize_s = 0.05
+    told.pool.cause = Cause.POISON
+    told.run()
+    assert sorted(envelope.sequence_number for envelope in told.shelf.kept) == ["1", "2"]
+    assert told.figures.done == 77

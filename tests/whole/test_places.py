@@ -74,7 +74,8 @@ def test_figures_add_up_at_every_scrape_and_health_is_told(site_of: Any, kinesis
     scrapes = []
     while sum(site.effects().values()) < 300:
         scrapes.append(figures(port))
-        assert scrapes[-1]["read"] == sum(scrapes[-1][name] for name in ("done", "quarantined", "filtered", "in_flight"))
+        parts = ("done", "quarantined", "filtered", "in_flight")
+        assert scrapes[-1]["read"] == sum(scrapes[-1][name] for name in parts)
     ready = urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz").status
     healthy = urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz").status
     host.send_signal(signal.SIGTERM)
