@@ -17,8 +17,8 @@ from streamheal.engines.base import Engine
 from streamheal.quarantine.folder import FolderStore
 from streamheal.records import Position
 from streamheal.runtime.chronicle import Chronicle
-from streamheal.runtime.host import Runtime
 from streamheal.runtime.keeper import Keeper
+from streamheal.runtime.runtime import Runtime
 from streamheal.runtime.sealing import Sealer
 from streamheal.workers.pool import WorkerPool
 from streamheal.workers.port import WorkerOptions

@@ -39,9 +39,9 @@ from streamheal.quarantine.base import Selection, Store
 from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.desk import ReplayDesk
 from streamheal.runtime.driving import DONE, NEEDS_HUMAN, drive
-from streamheal.runtime.host import Runtime
 from streamheal.runtime.keeper import Keeper, Shelf
 from streamheal.runtime.replaying import Group, freeze, groups, refuse_many_for_one_payload
+from streamheal.runtime.runtime import Runtime
 from streamheal.runtime.sealing import Sealer
 from streamheal.state import open as states
 from streamheal.state.base import State
@@ -105,7 +105,7 @@ def _only_state() -> str | None:
     return f"sqlite:{found[0]}" if len(found) == 1 else None
 
 
-class Host:
+class Parts:
     """One run's parts: opened in the order in which they can fail, given back in the other."""
 
     def __init__(self, settings: Settings, target: str) -> None:
@@ -185,11 +185,11 @@ def _owner() -> str:
     return f"{socket.gethostname()} pid {os.getpid()}"
 
 
-async def _drive(host: Host, runtime: Runtime, title: str, noun: str = "record") -> int:
+async def _drive(parts: Parts, runtime: Runtime, title: str, noun: str = "record") -> int:
     """Run it, with the live view where somebody is there to see it."""
     with LiveView(runtime.figures, Console(stderr=True), title=title, noun=noun) as view:
-        host.chronicle.listen(view.event)
-        return await drive(runtime, host.keep_owning(), view.keep_fresh())
+        parts.chronicle.listen(view.event)
+        return await drive(runtime, parts.keep_owning(), view.keep_fresh())
 
 
 # -- streamheal run ------------------------------------------------------------------------
@@ -206,21 +206,21 @@ async def run_stream(
     """Read a stream. `look` is shown the runtime at the end."""
     assert settings.target is not None
     assert settings.stream is not None
-    host = Host(settings, settings.target)
-    async with host.opened(settings.application) as facts:
+    parts = Parts(settings, settings.target)
+    async with parts.opened(settings.application) as facts:
         engine = PollEngine(
             settings.stream,
-            checkpoints=Checkpoints(host.state, settings.application, settings.stream),
+            checkpoints=Checkpoints(parts.state, settings.application, settings.stream),
             start_at=settings.start,
             aws=AwsOptions.of(settings),
-            log=host.chronicle,
+            log=parts.chronicle,
         )
         await engine.open()
         try:
-            runtime = host.runtime(engine, facts, host.store, retention_s=engine.retention_s)
+            runtime = parts.runtime(engine, facts, parts.store, retention_s=engine.retention_s)
             async with serving(settings.http_address, runtime):
                 said = title or f"streamheal run   stream {settings.stream} · application {settings.application}"
-                code = await _drive(host, runtime, said, noun)
+                code = await _drive(parts, runtime, said, noun)
                 if look is not None:
                     look(runtime)
                 return code
@@ -258,24 +258,24 @@ def replay(loaded: Loaded, selection: Selection, options: ReplayOptions) -> int:
 
 
 async def _replay(settings: Settings, group: Group, selection: Selection, options: ReplayOptions) -> int:
-    host = Host(settings, group.target)
+    parts = Parts(settings, group.target)
     # Under a name of its own: records are replayed while the application goes on reading.
-    async with host.opened(f"{settings.application} replay") as facts:
-        ledger = ReplayLedger(host.state, settings.application)
+    async with parts.opened(f"{settings.application} replay") as facts:
+        ledger = ReplayLedger(parts.state, settings.application)
         now = utc_text(datetime.now(UTC))
         frozen = await asyncio.to_thread(freeze, group, selection, options.data, ledger, now=now)
-        desk = ReplayDesk(host.store, ledger, frozen.replay_id, facts.version, options.data)
+        desk = ReplayDesk(parts.store, ledger, frozen.replay_id, facts.version, options.data)
         total = len(frozen.group.ids)
 
         def progress(records: int) -> None:
             done = desk.healed_records + desk.failed_records
-            host.chronicle.info("replay_progress", done=done, total=total, failed=desk.failed_records)
+            parts.chronicle.info("replay_progress", done=done, total=total, failed=desk.failed_records)
 
         engine = ReplayEngine(group.stream, frozen.group.ids_by_shard, desk, rate=options.rate, progress=progress)
-        runtime = host.runtime(engine, facts, desk, replaying=True)
-        host.chronicle.info("replay_started", records=total, resumed=frozen.resumed)
-        code = await _drive(host, runtime, f"streamheal replay   {total} records of {group.stream}")
-        host.chronicle.info("replay_ended", healed=desk.healed_records, failed=desk.failed_records)
+        runtime = parts.runtime(engine, facts, desk, replaying=True)
+        parts.chronicle.info("replay_started", records=total, resumed=frozen.resumed)
+        code = await _drive(parts, runtime, f"streamheal replay   {total} records of {group.stream}")
+        parts.chronicle.info("replay_ended", healed=desk.healed_records, failed=desk.failed_records)
         return NEEDS_HUMAN if desk.failed_records else code
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from streamheal.records import Record, Shard
@@ -55,12 +54,11 @@ class RecordProcessor:
         """The consumer is being stopped; open records have finished."""
 
 
-# Optional methods, found by their names. Not on the base class, because their absence
-# keeps the path of a clean record short.
+# Optional methods are found by their names. They are not on the base class, because their
+# absence keeps the path of a clean record short.
 #
 #   process_records(self, records: Sequence[Record]) -> Sequence[Record] | None
 #   wants(self, record: Record) -> bool
 #   key(self, record: Record) -> str
 #   mask(self, record: Record) -> bytes
 #   mask_text(self, text: str) -> str
-OPTIONAL_METHODS: Sequence[str] = ("process_records", "wants", "key", "mask", "mask_text")

@@ -157,10 +157,6 @@ def is_throttling(error: BaseException) -> bool:
     return code(error) in _THROTTLED
 
 
-def is_denied(error: BaseException) -> bool:
-    return code(error) in _DENIED
-
-
 def is_passing(error: BaseException) -> bool:
     """The same call may succeed later, with nothing changed on our side."""
     if isinstance(error, botocore_errors.ClientError):

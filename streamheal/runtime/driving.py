@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Awaitable, Sequence
 
-from streamheal.runtime.host import Runtime
+from streamheal.runtime.runtime import Runtime
 
 DONE, NEEDS_HUMAN = 0, 3
 

@@ -29,7 +29,7 @@ class Seal(Protocol):
 
 
 class Surroundings(Protocol):
-    """`runtime.host.Runtime`, to its shards."""
+    """`runtime.runtime.Runtime`, to its shards."""
 
     engine: Engine
     pool: Pool

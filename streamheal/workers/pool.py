@@ -294,7 +294,9 @@ class WorkerPool:
             seat.bereaved(process, loss, death=death, total=total, overran=past, by_us=by_us)
 
     def _say_died(self, process: Process, running: int, cause: str) -> None:
-        self._log.warning(
+        # Stopped because its shard was given up: that is our doing, and nobody's trouble.
+        tell = self._log.debug if process.doomed == "by_us" else self._log.warning
+        tell(
             "worker_died",
             worker=process.name,
             cause=cause,

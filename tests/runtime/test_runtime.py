@@ -14,8 +14,8 @@ from streamheal.quarantine.envelope import Code
 from streamheal.quarantine.seal import seal
 from streamheal.records import Position, Record
 from streamheal.runtime.chronicle import Chronicle
-from streamheal.runtime.host import Runtime
 from streamheal.runtime.keeper import Keeper
+from streamheal.runtime.runtime import Runtime
 from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts, Handler
 
 QUICK = Policy(
