@@ -18,6 +18,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import structlog
 from rich.console import Console
@@ -38,7 +39,7 @@ from streamheal.quarantine import open as quarantine
 from streamheal.quarantine.base import Selection, Store
 from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.desk import ReplayDesk
-from streamheal.runtime.driving import DONE, NEEDS_HUMAN, drive
+from streamheal.runtime.driving import DONE, NEEDS_HUMAN, drive, stoppable
 from streamheal.runtime.keeper import Keeper, Shelf
 from streamheal.runtime.replaying import Group, freeze, groups, refuse_many_for_one_payload
 from streamheal.runtime.runtime import Runtime
@@ -197,7 +198,7 @@ async def _drive(parts: Parts, runtime: Runtime, title: str, noun: str = "record
 
 def run(loaded: Loaded) -> int:
     """Returns the exit code; wrong usage is raised."""
-    return asyncio.run(run_stream(loaded.settings))
+    return stoppable(run_stream(loaded.settings))
 
 
 async def run_stream(
@@ -206,6 +207,11 @@ async def run_stream(
     """Read a stream. `look` is shown the runtime at the end."""
     assert settings.target is not None
     assert settings.stream is not None
+    if urlsplit(settings.quarantine)[:2] == ("kinesis", settings.stream):
+        raise UsageError(
+            f"--quarantine {settings.quarantine} is the stream that is read: expected another one, "
+            "or envelopes would be read as records"
+        )
     parts = Parts(settings, settings.target)
     async with parts.opened(settings.application) as facts:
         engine = PollEngine(
@@ -253,7 +259,7 @@ def replay(loaded: Loaded, selection: Selection, options: ReplayOptions) -> int:
     code = DONE
     for group in groups(chosen, loaded.settings.target):
         settings = replace(for_application(loaded.settings, group.application), stream=group.stream)
-        code = max(code, asyncio.run(_replay(settings, group, selection, options)))
+        code = max(code, stoppable(_replay(settings, group, selection, options)))
     return code
 
 
@@ -265,13 +271,13 @@ async def _replay(settings: Settings, group: Group, selection: Selection, option
         now = utc_text(datetime.now(UTC))
         frozen = await asyncio.to_thread(freeze, group, selection, options.data, ledger, now=now)
         desk = ReplayDesk(parts.store, ledger, frozen.replay_id, facts.version, options.data)
-        total = len(frozen.group.ids)
+        total = len(group.ids)
 
         def progress(records: int) -> None:
             done = desk.healed_records + desk.failed_records
             parts.chronicle.info("replay_progress", done=done, total=total, failed=desk.failed_records)
 
-        engine = ReplayEngine(group.stream, frozen.group.ids_by_shard, desk, rate=options.rate, progress=progress)
+        engine = ReplayEngine(group.stream, group.ids_by_shard, desk, rate=options.rate, progress=progress)
         runtime = parts.runtime(engine, facts, desk, replaying=True)
         parts.chronicle.info("replay_started", records=total, resumed=frozen.resumed)
         code = await _drive(parts, runtime, f"streamheal replay   {total} records of {group.stream}")
@@ -308,7 +314,7 @@ def demo(picture: Path | None = None) -> int:
             retry_s_min=0.2,
             http="off",
         )
-        return asyncio.run(_demo(settings, aws.url, picture))
+        return stoppable(_demo(settings, aws.url, picture))
 
 
 async def _demo(settings: Settings, endpoint: str, picture: Path | None) -> int:

@@ -34,6 +34,8 @@ def replay(
         raise UsageError(
             "nothing is selected: give ids, --fingerprint, --shard, --key, --reason, --since, --until or --all"
         )
+    if not all(id.strip() for id in ids):
+        raise UsageError("an ID is empty: expected ids, or as much of each as only one begins with")
     if ids and flags["every"]:
         raise UsageError("ids and --all are both given: expected one of them")
     if data is not None and len(ids) != 1:

@@ -54,6 +54,7 @@ class Trouble:
         self._patience = Patience(shard_id, policy, host, self._chain)
         self._asked_span = -1  # the newest one when something last succeeded or got into trouble
         self._cell_look_at = _NEVER
+        self._alone: set[Case] = set()  # their last tries are under way
         self._in_line_since: float | None = None
 
     @property
@@ -138,6 +139,7 @@ class Trouble:
                 self.cases.move(case, Phase.WAITING, now)
 
     def cell_ended(self, case: Case, *, culprit: bool, now: float) -> None:
+        self._alone.discard(case)
         self._host.give_cell_back(self._shard_id)
         if case.death is not None:
             self._host.heard(case.death, culprit, now)
@@ -272,7 +274,11 @@ class Trouble:
 
     def _human_at(self) -> float:
         nobody = self._nobody_to_ask
-        return self._patience.calls_at(nobody) if nobody or self.paused else _NEVER
+        if not nobody and not self.paused:
+            return _NEVER
+        at = self._patience.calls_at(nobody)
+        # A try that began by then may still decide; how it ends will be an event.
+        return _NEVER if any(case.tried_at <= at for case in self._alone) else at
 
     def _go_on(self, now: float) -> None:
         cases = self.cases
@@ -311,6 +317,7 @@ class Trouble:
         self._in_line_since = None
         case.tried_at = now
         case.preceded = self._chain.last_until > float("-inf")
+        self._alone.add(case)
         self.cases.move(case, Phase.ALONE)
         self.said.append(RunAlone(case.at))
         return True

@@ -5,11 +5,28 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
+from typing import Any
 
 from streamheal.runtime.runtime import Runtime
 
 DONE, NEEDS_HUMAN = 0, 3
+
+
+def stoppable(work: Coroutine[Any, Any, int]) -> int:
+    """Run to an exit code. A signal that comes before `drive` listens stops it, as asked: nothing was read yet."""
+
+    async def listening() -> int:
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(work)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return DONE
+
+    return asyncio.run(listening())
 
 
 async def drive(runtime: Runtime, *beside: Awaitable[None]) -> int:

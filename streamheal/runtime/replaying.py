@@ -1,4 +1,4 @@
-"""Which records a replay is made of, decided once: a killed replay goes on with what it had left."""
+"""Which records a replay is made of, decided once: a killed replay goes on with what is still open."""
 
 from __future__ import annotations
 
@@ -25,12 +25,6 @@ class Group(NamedTuple):
     def ids(self) -> list[str]:
         return [id for ids in self.ids_by_shard.values() for id in ids]
 
-    def only(self, ids: Iterable[str]) -> Group:
-        """What of the group is among these ids."""
-        wanted = set(ids)
-        kept = {shard: [id for id in mine if id in wanted] for shard, mine in self.ids_by_shard.items()}
-        return self._replace(ids_by_shard={shard: mine for shard, mine in kept.items() if mine})
-
 
 def groups(envelopes: Iterable[Envelope], target: str | None) -> list[Group]:
     """Put envelopes together by who reads them; `target` reads them all, where it is given."""
@@ -50,26 +44,34 @@ class Ledger(Protocol):
 
     def open(self, replay_id: str, ids: Sequence[str], *, selection: str) -> None: ...
     def pending(self, replay_id: str) -> list[str]: ...
+    def settle(self, replay_id: str, ids: Sequence[str], outcome: str) -> None: ...
     def unfinished(self) -> dict[str, str]: ...
 
 
 class Frozen(NamedTuple):
-    """A selection that no longer changes, whatever comes into quarantine meanwhile."""
+    """A selection that no longer changes, whatever comes into quarantine meanwhile.
+
+    `resumed`: the same was asked for before, and cut off.
+    """
 
     replay_id: str
-    group: Group
     resumed: bool
 
 
 def freeze(group: Group, selection: Selection, data: bytes | None, ledger: Ledger, *, now: str) -> Frozen:
-    """Write down what is to be replayed; or find that the same replay was cut off, and go on with it."""
-    asked = _name(group, selection, data)
+    """Write down what is to be replayed.
+
+    The same replay, cut off before, is closed: what it healed is no longer open, so this one
+    goes on where it was; what had failed in it is tried again, because the code may be mended.
+    """
+    asked, resumed = _name(group, selection, data), False
     for replay_id, selection_of_it in ledger.unfinished().items():
         if selection_of_it == asked:
-            return Frozen(replay_id, group.only(ledger.pending(replay_id)), resumed=True)
+            ledger.settle(replay_id, ledger.pending(replay_id), "left")
+            resumed = True
     replay_id = f"{now}-{asked}"
     ledger.open(replay_id, group.ids, selection=asked)
-    return Frozen(replay_id, group, resumed=False)
+    return Frozen(replay_id, resumed)
 
 
 def _name(group: Group, selection: Selection, data: bytes | None) -> str:

@@ -237,7 +237,10 @@ class WorkerPool:
         self._log.warning("spare_died", pid=process.pid, why=why, again_in_s=wait_s)
 
     def printed(self, process: Process, stream_name: str, line: str) -> None:
-        self._log.info("worker_output", worker=process.name, stream_name=stream_name, line=line)
+        # What a processor masks is masked in the worker; lines as they come are not.
+        withheld = process.facts is not None and process.facts.masks_texts
+        shown = "(withheld: the processor masks its texts)" if withheld else line
+        self._log.info("worker_output", worker=process.name, stream_name=stream_name, line=shown)
 
     def died(self, process: Process) -> None:
         self._living.discard(process)

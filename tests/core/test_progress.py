@@ -156,7 +156,8 @@ def test_a_clean_span_costs_the_same_whatever_its_size() -> None:
             core.handle(SpanArrived(span, records * 200), float(span))
             core.handle(SpanDone(span, records, Position((span + 1) * records)), span + 0.5)
 
-    assert lines_run(lambda: spans(10_000)) == lines_run(lambda: spans(10))
+    # A few lines more or less are the interpreter's own (finalizers run when they like).
+    assert abs(lines_run(lambda: spans(10_000)) - lines_run(lambda: spans(10))) < 100
     assert lines_run(lambda: spans(10)) < 50 * 250
 
 

@@ -165,6 +165,18 @@ def test_a_lone_sick_record_is_set_aside_after_patience(site_of: Any, kinesis: A
     assert envelope["reason"] == "exception"
 
 
+def test_a_lone_hanging_record_is_judged_before_a_human_is_called(site_of: Any, kinesis: Any) -> None:
+    """Its last try takes the whole deadline, which is longer than what a human is called after."""
+    site: Site = site_of(shards=1)
+    put(kinesis, site.stream, orders(range(1), lambda number: "hang"))
+
+    done = site.heal("shop:Shop", "--deadline-s", "2", "--patience-s", "2")
+
+    assert done.returncode == 0, done.stderr
+    (envelope,) = site.quarantined()
+    assert envelope["reason"] == "deadline"
+
+
 def test_a_second_run_of_the_application_is_refused_with_the_first_ones_pid(site_of: Any, kinesis: Any) -> None:
     site: Site = site_of(shards=1)
     put(kinesis, site.stream, orders(range(3)))
@@ -241,3 +253,22 @@ def test_records_are_replayed_while_the_application_goes_on_reading(site_of: Any
     host.send_signal(signal.SIGTERM)
     assert host.wait(30) == 0
     assert site.effects() == dict.fromkeys(range(20), 1)
+
+
+def test_it_can_be_stopped_while_it_still_starts(site_of: Any) -> None:
+    """The processor's module takes long to import; nothing was read, and nothing is left behind."""
+    site: Site = site_of(shards=1)
+    slow = "import pathlib, time\npathlib.Path('importing').touch()\ntime.sleep(60)\ndef handle(record): pass\n"
+    (site.folder / "slow.py").write_text(slow)
+    host = site.start(*site.run_arguments("slow:handle"))
+    wait_until(lambda: (site.folder / "importing").exists())
+    host.send_signal(signal.SIGTERM)
+    assert host.wait(10) == 0
+    wait_until(lambda: not processes_in(site.folder))
+
+
+def test_the_stream_that_is_read_cannot_be_its_own_quarantine(site_of: Any) -> None:
+    site: Site = site_of(shards=1)
+    done = site.call(*site.run_arguments(), "--quarantine", f"kinesis://{site.stream}")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1

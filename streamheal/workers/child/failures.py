@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from streamheal.attempts import MESSAGE_BYTES_MAX, TRACEBACK_BYTES_MAX, Outcome, cut
+from streamheal.attempts import LOG_BYTES_MAX, MESSAGE_BYTES_MAX, TRACEBACK_BYTES_MAX, Outcome, cut
 from streamheal.errors import DecodeError, Poison, Throttled
 from streamheal.records import Position, Record
 from streamheal.workers.frames import Frame, told
@@ -94,7 +94,7 @@ def describe(
         exception_type=type_name(type(error)),
         message=cut(message, MESSAGE_BYTES_MAX),
         traceback=cut(text, TRACEBACK_BYTES_MAX),
-        log=log,
+        log=None if log is None else cut(log, LOG_BYTES_MAX),
         frames=frames,
         where=where,
     )
@@ -126,7 +126,10 @@ def positions(returned: Any) -> set[Position]:
 
 def type_name(kind: type[BaseException]) -> str:
     """As Python prints it."""
-    module, name = str(kind.__module__), str(kind.__qualname__)
+    try:
+        module, name = str(kind.__module__), str(kind.__qualname__)
+    except BaseException:  # its metaclass is user code too
+        return "<an exception that does not tell its name>"
     return name if module in ("builtins", "__main__") else f"{module}.{name}"
 
 
