@@ -35,7 +35,7 @@ FIGURES: dict[str, Callable[[int], list[Figure]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[[], *FIGURES], help="which figures; default all")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     console = Console()
     found: list[Figure] = []

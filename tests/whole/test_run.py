@@ -261,7 +261,7 @@ def test_it_can_be_stopped_while_it_still_starts(site_of: Any) -> None:
     slow = "import pathlib, time\npathlib.Path('importing').touch()\ntime.sleep(60)\ndef handle(record): pass\n"
     (site.folder / "slow.py").write_text(slow)
     host = site.start(*site.run_arguments("slow:handle"))
-    wait_until(lambda: (site.folder / "importing").exists())
+    wait_until((site.folder / "importing").exists)
     host.send_signal(signal.SIGTERM)
     assert host.wait(10) == 0
     wait_until(lambda: not processes_in(site.folder))
