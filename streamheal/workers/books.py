@@ -25,15 +25,17 @@ class Known:
     """A record that the core knows by itself.
 
     `in_hand`: the core's to decide about; its lane is blocked, and old marks of it say nothing.
-    `ticket`: where it is marked once its span is reported.
+    `ticket`: where it is marked once its span is reported. `keyless`: its process died or hung
+    while it was asked for its key, so it goes by its partition key from then on.
     """
 
-    __slots__ = ("done", "in_hand", "named", "record", "ticket")
+    __slots__ = ("done", "in_hand", "keyless", "named", "record", "ticket")
 
     def __init__(self, named: Named, record: Record) -> None:
         self.named, self.record = named, record
         self.ticket: int | None = None
         self.in_hand = False
+        self.keyless = False
         self.done = False
 
 
@@ -219,6 +221,8 @@ class Books:
                 return []
             states = page.states
             book.states = states.translate(_OPEN_AGAIN)
+            if page.keying in book.known:
+                book.known[page.keying].keyless = True
         done = []
         for nth, known in book.known.items():
             if not (known.in_hand or known.done):
@@ -226,6 +230,8 @@ class Books:
                 if state in (DONE, FILTERED):
                     known.done = True
                     done.append((At(book.number, nth), state == FILTERED))
+            if states is None and known.ticket is not None:
+                known.keyless |= journal.keying(known.ticket)
             known.ticket = None
         return done
 

@@ -27,6 +27,7 @@ RUNNING: Final = 1
 DONE: Final = 2
 FILTERED: Final = 3
 FAILED: Final = 4
+KEYING: Final = 5  # runs, but only its `key`: whoever dies or hangs so is not asked for it again
 
 # Header words of a page.
 SERIAL: Final = 0
@@ -50,14 +51,15 @@ HOST_TICKETS_FROM = TICKETS // 2
 CALLS_WORD: Final = SLOTS * PAGE // 8
 _SIZE = TICKETS_AT + TICKETS
 
-_KNOWN_STATES = bytes(state if state <= FAILED else OPEN for state in range(256))
+_KNOWN_STATES = bytes(RUNNING if state == KEYING else state if state <= FAILED else OPEN for state in range(256))
 
 
 class Page(NamedTuple):
-    """What a page says of one span."""
+    """What a page says of one span. `keying`: the record that was asked for its key, or -1; one at a time is."""
 
     records: int
     states: bytes
+    keying: int = -1
 
     @property
     def running(self) -> list[int]:
@@ -104,7 +106,8 @@ class Journal:
         head = slot * PAGE_WORDS
         if self.words[head + STATES]:
             start = slot * PAGE + HEAD
-            return Page(count, bytes(self.marks[start : start + count]).translate(_KNOWN_STATES))
+            raw = bytes(self.marks[start : start + count])
+            return Page(count, raw.translate(_KNOWN_STATES), raw.find(KEYING))
         current = self.words[head + CURRENT]
         at = min(current & ~PAUSED, count)
         running = at < count and not current & PAUSED
@@ -129,8 +132,11 @@ class Journal:
         self.words[head + SERIAL] = serial
 
     def ticket(self, number: int) -> int:
-        state: int = self.marks[TICKETS_AT + number]
-        return state if state <= FAILED else OPEN
+        return _KNOWN_STATES[self.marks[TICKETS_AT + number]]
+
+    def keying(self, number: int) -> bool:
+        """Whether the record of this ticket was asked for its key."""
+        return bool(self.marks[TICKETS_AT + number] == KEYING)
 
     def set_ticket(self, number: int, state: int) -> None:
         self.marks[TICKETS_AT + number] = state

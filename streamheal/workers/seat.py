@@ -119,6 +119,7 @@ class ShardSeat:
                 give.hold,
                 give.skip,
                 give.ask,
+                tuple(nth for nth, known in book.known.items() if known.keyless),
             )
         )
 
@@ -130,7 +131,7 @@ class ShardSeat:
             known.ticket = HOST_TICKETS_FROM + process.tickets_given
             process.tickets_given += 1
             process.journal.set_ticket(known.ticket, FAILED if held else OPEN)
-            kept.append(wire.Kept(nth, known.ticket, held, known.record))
+            kept.append(wire.Kept(nth, known.ticket, held, known.record, known.keyless))
         if kept:
             self._send(wire.Regive(self.number, book.number, tuple(kept)))
 

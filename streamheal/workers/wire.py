@@ -54,6 +54,7 @@ class Give(Message):
     hold: tuple[int, ...] = ()
     skip: tuple[int, ...] = ()
     ask: tuple[int, ...] = ()
+    keyless: tuple[int, ...] = ()
 
 
 class Kept(msgspec.Struct, array_like=True):
@@ -63,6 +64,7 @@ class Kept(msgspec.Struct, array_like=True):
     ticket: int
     held: bool
     record: Record
+    keyless: bool = False
 
 
 class Regive(Message):

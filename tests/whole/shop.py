@@ -75,3 +75,16 @@ def misbehave(do: str, number: int, record: Record) -> None:
             raise ConnectionError("try again")
         case "busy" if record.attempt <= 2:
             raise Throttled(retry_after_s=0.1)
+
+
+class KeyShop(Shop):
+    """Orders go by a key of their own, and asking some for it ends badly."""
+
+    def key(self, record: Record) -> str:
+        order = record.json()
+        misbehave(order["do"].removeprefix("key"), order["n"], record)
+        return str(order["n"] % 7)
+
+
+class KeyThreadShop(KeyShop):
+    concurrency = 4

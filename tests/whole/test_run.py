@@ -77,6 +77,22 @@ def test_neighbours_of_a_killer_run_at_most_once_more(site_of: Any, kinesis: Any
     assert max(site.effects().values()) <= 2
 
 
+@pytest.mark.parametrize("target", ["shop:KeyShop", "shop:KeyThreadShop"])
+@pytest.mark.parametrize("do", ["keyhang", "keycrash", "keyraise"])
+def test_a_record_that_must_not_be_asked_for_its_key_stops_nobody(
+    site_of: Any, kinesis: Any, target: str, do: str
+) -> None:
+    site: Site = site_of(shards=1)
+    put(kinesis, site.stream, orders(range(120), lambda number: do if number == 40 else "fine"))
+
+    done = site.heal(target, SHOP_WORK_S="0.02")
+
+    assert done.returncode == 0, done.stderr
+    assert site.effects().keys() == set(range(120)) - {40}
+    (envelope,) = site.quarantined()
+    assert envelope["reason"] == {"keyhang": "deadline", "keycrash": "crash", "keyraise": "exception"}[do]
+
+
 def test_records_of_a_key_take_effect_in_order(site_of: Any, kinesis: Any) -> None:
     site: Site = site_of(shards=2)
     put(kinesis, site.stream, orders(range(600), lambda number: "flaky" if number % 60 == 7 else "fine", keys=20))

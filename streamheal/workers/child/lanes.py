@@ -33,6 +33,7 @@ from streamheal.workers.journal import (
     FAILED,
     FILTERED,
     HEAD,
+    KEYING,
     PAGE,
     PAGE_WORDS,
     PAUSED,
@@ -102,6 +103,7 @@ class Lanes:
         span.base, span.words = give.slot * PAGE + HEAD, give.slot * PAGE_WORDS
         span.last = records[-1] if records else None
         span.able = n
+        span.keyless.update(give.keyless)
         if give.taken:
             self._line_up(span, give)
         else:
@@ -138,6 +140,7 @@ class Lanes:
         span.tickets = {kept.nth: kept.ticket for kept in regive.records}
         span.known = set(span.tickets)
         span.hold = {kept.nth for kept in regive.records if kept.held}
+        span.keyless = {kept.nth for kept in regive.records if kept.keyless}
         span.todo = iter([(kept.nth, kept.record) for kept in regive.records])
         span.slow, span.named, span.able = True, bool(span.hold), _REPORTED
         self._known[span.number] = span
@@ -266,17 +269,18 @@ class Lanes:
     def key_of(self, span: Span, nth: int, record: Record) -> Key:
         """The record's lane. While a processor's own `key` runs, the record counts as running.
 
-        One whose `key` raises goes by its partition key, and fails when its turn comes.
+        One whose `key` raises goes by its partition key, and fails when its turn comes; so does
+        one whose `key` killed a process or hung in it, which a cell will show again.
         """
         if self.ordering == "shard":
             return ""
         if self.ordering == "none":
             return span.number, nth
-        if self.handler.key is None:
+        if self.handler.key is None or nth in span.keyless:
             return record.partition_key
         mark = span.mark(nth)
         before = self.journal.marks[mark]
-        self.journal.marks[mark] = RUNNING
+        self.journal.marks[mark] = KEYING
         try:
             return str(self.handler.key(record))
         except BaseException:
