@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -105,7 +106,13 @@ def fingerprint(attempt: Attempt) -> str:
     everything particular taken out.
     """
     message = (attempt.message or "").split("\n", 1)[0]
-    text = "\0".join((_kind(attempt), *attempt.frames, _unparticular(message)))
+    return _digest(_kind(attempt), attempt.frames, message)
+
+
+# A flood repeats one failure thousands of times.
+@lru_cache(maxsize=256)
+def _digest(kind: str, frames: tuple[str, ...], message: str) -> str:
+    text = "\0".join((kind, *frames, _unparticular(message)))
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:12]
 
 
