@@ -96,11 +96,15 @@ async def test_configuration_counts_where_the_processor_says_nothing(tmp_path: P
         ("app:Wrong", "app:Wrong.ordering is 'partition'; it should be 'shard', 'key' or 'none'"),
         ("app:Slow", "app:Slow.deadline_s is 0; it should be seconds, more than 0"),
         ("app:Single", "app:Single.poison is <class 'ValueError'>; it should be a tuple of exception classes"),
+        ("app:Waits", "app:Waits.wants is a coroutine function; it should be a plain one"),
     ],
 )
 async def test_a_wrong_target_is_one_plain_message(tmp_path: Path, target: str, says: str) -> None:
     code = """
 number = 3
+class Waits(RecordProcessor):
+    async def wants(self, record): return False
+    async def process_record(self, record): pass
 class Orders(RecordProcessor):
     def process_record(self, record): pass
 orders = Orders()

@@ -157,6 +157,10 @@ def _facts(found: Any, class_name: str, mode: str, name: str, options: Options) 
         if isinstance(value, bool) or not good:
             raise TargetError(f"{name}.{attribute} is {value!r}; it should be {right}   {_SHAPE}")
         overrides[attribute] = value
+    for method in ("wants", "key", "mask", "mask_text"):
+        # A coroutine is true, and its text an address: neither is an answer.
+        if inspect.iscoroutinefunction(getattr(found, method, None)):
+            raise TargetError(f"{name}.{method} is a coroutine function; it should be a plain one   {_SHAPE}")
     for attribute in ("poison", "throttled"):
         _check_classes(getattr(found, attribute, ()), f"{name}.{attribute}")
     concurrency = overrides.get("concurrency", options.concurrency or _DEFAULT_CONCURRENCY[mode])
