@@ -57,7 +57,7 @@ T = TypeVar("T")
 _START_PATIENCE_S = 10.0
 _OWN_EVERY_S = 5.0
 # Beyond patience: see docs/judging.md.
-_HUMAN_S = 30.0
+_HUMAN_S_MIN, _HUMAN_S_MAX = 5.0, 30.0  # last tries alone need their processes started first
 _REPLAY_CHECKPOINT_S = 0.5
 _DEMO_STREAM, _DEMO_APPLICATION = "orders", "demo"
 
@@ -69,7 +69,7 @@ def policy(settings: Settings, facts: TargetFacts, *, replaying: bool = False) -
         retry_s_min=settings.retry_s_min,
         retry_s_max=settings.retry_s_max,
         patience_s=settings.patience_s,
-        human_s=min(_HUMAN_S, settings.patience_s / 2),
+        human_s=min(_HUMAN_S_MAX, max(_HUMAN_S_MIN, settings.patience_s / 2)),
         checkpoint_s=min(settings.checkpoint_s, _REPLAY_CHECKPOINT_S) if replaying else settings.checkpoint_s,
         shutdown_s=settings.shutdown_s,
         open_records_max=settings.open_records_max,
