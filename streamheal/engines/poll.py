@@ -203,7 +203,7 @@ class PollEngine:
         while foreign := self._lineage.foreign:
             shard_id = foreign.pop()
             self._log.warning("checkpoint_of_another_stream", stream=self._name, shard_id=shard_id)
-            await self._keep(lambda shard_id=shard_id: self._checkpoints.forget(shard_id))  # type: ignore[misc]
+            await self._keep(lambda shard_id=shard_id: self._checkpoints.forget(shard_id))  # type: ignore[misc]  # mypy infers no lambda with defaults
 
     async def _remember(self, begin: Begin) -> None:
         at = "TRIM_HORIZON"

@@ -64,7 +64,7 @@ async def _serve(app: object, listener: socket.socket, ready: Callable[[str], No
     config.keep_alive_timeout = 3600.0
     config.keep_alive_max_requests = sys.maxsize
     config.graceful_timeout = 0.5
-    serving = asyncio.create_task(serve_asgi(app, config, shutdown_trigger=stopped.wait))  # type: ignore[arg-type]
+    serving = asyncio.create_task(serve_asgi(app, config, shutdown_trigger=stopped.wait))  # type: ignore[arg-type]  # returns True, not None
     telling = asyncio.create_task(_tell(listener.getsockname()[1], ready))
     await asyncio.wait((serving, telling), return_when=asyncio.FIRST_COMPLETED)
     await serving

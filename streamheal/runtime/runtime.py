@@ -75,6 +75,7 @@ class Runtime:
         self._chores: set[asyncio.Task[Any]] = set()
         self._failure: asyncio.Future[None] | None = None
         self._done = asyncio.Event()
+        self._change: asyncio.Event | None = None  # while the end is waited for
         self._stopping = False
         self._engine_ended = False
         self._wake: asyncio.TimerHandle | None = None
@@ -177,7 +178,7 @@ class Runtime:
     async def _wind_down(self) -> None:
         self._stopping = True
         for run in list(self._shards.values()):
-            if self._given_up(run):
+            if run.needs_human:
                 await run.give_up()
             elif run.healing_ended is None and not run.healer.over:
                 run.tell(Signal.SHUTDOWN_REQUESTED)
@@ -197,8 +198,6 @@ class Runtime:
     async def _changed(self) -> None:
         self._change = asyncio.Event()
         await self._change.wait()
-
-    _change: asyncio.Event | None = None
 
     def shard_over(self, shard_id: str) -> None:
         """The shard is complete, given up or lost; the engine hears of complete ones."""
@@ -235,16 +234,12 @@ class Runtime:
         if not runs:
             ended = self._engine_ended or (self._until_caught_up and bool(self._finished))
         elif self._engine_ended or self._until_caught_up:
-            ended = all(run.over or run.idle or self._given_up(run) for run in runs)
+            ended = all(run.over or run.idle or run.needs_human for run in runs)
         else:
             ended = all(run.healer.over and run.healer.needs_human for run in runs)
         if ended:
-            self.needs_human |= any(self._given_up(run) for run in runs)
+            self.needs_human |= any(run.needs_human for run in runs)
             self._done.set()
-
-    def _given_up(self, run: ShardRun) -> bool:
-        """A human has been called: the core does that only when nothing is left to come of itself."""
-        return run.needs_human
 
     async def _watch(self) -> None:
         while True:

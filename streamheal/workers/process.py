@@ -81,7 +81,7 @@ class Process:
             theirs.close()
         self.label = "spare"
         self._readers = [
-            OutputReader(loop, pipe, lambda line, name=name: self._line(name, line))  # type: ignore[misc]
+            OutputReader(loop, pipe, lambda line, name=name: self._line(name, line))  # type: ignore[misc]  # mypy infers no lambda with defaults
             for name, pipe in (("stdout", self._popen.stdout), ("stderr", self._popen.stderr))
             if pipe is not None
         ]
