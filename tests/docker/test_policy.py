@@ -1,0 +1,118 @@
+"""The task role of docker/fargate.yaml may do what a whole run does, and nothing else.
+
+The run is real: the embedded AWS writes down what each request would need permission for
+(`recording.py`), streamheal reads a stream with poison in it, sets that aside in S3 and stops as it
+is asked to. IAM itself is not there to be asked; names and resources are compared.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from tests.docker import recording
+from tests.docker.recording import Call
+from tests.docker.template import Grant, Template
+from tests.whole.running import Site, orders, put, wait_until
+
+
+class Aws:
+    """An AWS of this test alone, what was asked of it, and clients for it."""
+
+    def __init__(self, url: str, log: Path) -> None:
+        self.log = log
+        self.environment = {
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+        self._session = boto3.Session("test", "test", region_name="us-east-1")
+        self._url = url
+
+    def client(self, service: str) -> Any:
+        return self._session.client(service, endpoint_url=self._url)
+
+    def calls(self) -> list[Call]:
+        return recording.read(self.log)
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Iterator[Aws]:
+    log = tmp_path / "calls"
+    log.touch()
+    command = [sys.executable, "-m", "tests.docker.recording", str(log)]
+    process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        url = process.stdout.readline().strip()
+        assert url, "the embedded AWS did not start"
+        yield Aws(url, log)
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stdout.close()
+
+
+def prepare(aws: Aws, template: Template) -> None:
+    """What is there before a container starts: the stream and, where the stack makes them, bucket and tables."""
+    aws.client("kinesis").create_stream(StreamName="orders", ShardCount=2)
+    aws.client("s3").create_bucket(Bucket="quarantine")
+    names = ("TableName", "BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
+    for table in template.of_type("AWS::DynamoDB::Table").values():
+        wanted = {name: table[name] for name in names if name in table}
+        aws.client("dynamodb").create_table(**wanted)
+    sick = {40: "raise", 77: "notjson", 90: "reject"}
+    put(aws.client("kinesis"), "orders", orders(range(300), lambda number: sick.get(number, "fine")))
+
+
+def environment(aws: Aws, template: Template) -> dict[str, str]:
+    """As the template gives it to the container."""
+    (task,) = template.of_type("AWS::ECS::TaskDefinition").values()
+    told = {one["Name"]: one["Value"] for one in task["ContainerDefinitions"][0]["Environment"]}
+    return {**told, **aws.environment, "STREAMHEAL_PATIENCE_S": "3", "STREAMHEAL_RETRY_S_MIN": "0.05"}
+
+
+def run(aws: Aws, folder: Path, template: Template, **more: str) -> list[Call]:
+    """Read everything as a container would, then stop gently. What was asked of AWS meanwhile."""
+    before = len(aws.calls())
+    site = Site(folder, "orders", environment(aws, template))
+    log = folder / "log"
+    host = site.start("run", STREAMHEAL_HTTP="off", **more)
+    try:
+        wait_until(lambda: host.poll() is not None or len(site.effects()) == 297, timeout_s=180)
+        wait_until(lambda: host.poll() is not None or log.read_text().count('"record_quarantined"') == 3)
+        assert host.poll() is None, log.read_text()
+        host.send_signal(signal.SIGTERM)
+        assert host.wait(40) == 0, log.read_text()
+    finally:
+        host.kill()
+        host.wait()
+    return aws.calls()[before:]
+
+
+def not_granted(calls: list[Call], grants: set[Grant]) -> set[tuple[str, str]]:
+    return {
+        (call.action, call.resource)
+        for call in calls
+        if not any(grant.action == call.action and fnmatchcase(call.resource, grant.resource) for grant in grants)
+    }
+
+
+def test_a_run_on_one_process_asks_for_nothing_that_is_not_granted(recorded: Aws, tmp_path: Path) -> None:
+    """Engine poll in the same container, for the time before there is more than one."""
+    template = Template()
+    prepare(recorded, template)
+    state = {"STREAMHEAL_ENGINE": "poll", "STREAMHEAL_STATE": "dynamodb:orders-streamheal"}
+    calls = run(recorded, tmp_path, template, STREAMHEAL_TARGET="shop:Shop", **state)
+    assert {call.action for call in calls} >= {"kinesis:GetRecords", "dynamodb:PutItem", "s3:PutObject"}
+    assert not_granted(calls, template.grants("TaskRole")) == set()
