@@ -59,4 +59,10 @@ class MemoryEngine:
 
     async def shard_complete(self, shard_id: str) -> None: ...
 
+    def shard_left(self, shard_id: str) -> None: ...
+
+    @property
+    def has_brought_all(self) -> bool:
+        return True
+
     async def close(self) -> None: ...

@@ -114,7 +114,11 @@ class PipeEngine:
 
     async def close(self) -> None: ...
 
-    def finished(self) -> None:
+    @property
+    def has_brought_all(self) -> bool:
+        return True
+
+    def shard_left(self, shard_id: str) -> None:
         """Everything is settled and checkpointed: the daemon may have its last status."""
         self._ending, self._may_answer = False, True
         self._go_on()
@@ -144,14 +148,6 @@ async def main(target: str) -> None:
             raise Unavailable("nothing is set aside here")
 
     async with hosting.Hosted(target, engine, NoStore(), {"shutdown_s": 60.0}, {"workers": 1}) as runtime:
-        over = runtime.shard_over
-
-        def shard_over(shard_id: str) -> None:
-            """The shard leaves when all is settled and checkpointed: the daemon may have its last status."""
-            over(shard_id)
-            engine.finished()
-
-        runtime.shard_over = shard_over  # type: ignore[method-assign]  # the figures' own ear
         await runtime.run()
 
 

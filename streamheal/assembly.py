@@ -1,8 +1,8 @@
 """Wires the parts together, and nothing else does: settings in, a running host out.
 
-run     PollEngine   ─┐
-                      ├─► Runtime ─► WorkerPool, Keeper ─► Store
-replay  ReplayEngine ─┘                            (a replay: ReplayDesk)
+run     PollEngine, KclEngine ─┐
+                               ├─► Runtime ─► WorkerPool, Keeper ─► Store
+replay  ReplayEngine ──────────┘                            (a replay: ReplayDesk)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from streamheal.config.load import Loaded
 from streamheal.config.replaying import ReplayOptions
 from streamheal.config.settings import Settings, config_hash, for_application
 from streamheal.core.policy import Policy
-from streamheal.engines.base import Engine
+from streamheal.engines.base import Engine, StreamEngine
 from streamheal.engines.poll import PollEngine
 from streamheal.engines.replay import ReplayEngine
 from streamheal.errors import AlreadyRunning, StateError, Unavailable, UsageError
@@ -118,14 +118,14 @@ class Parts:
         self.store = quarantine.open_store(settings.quarantine, state=self.state, aws=AwsOptions.of(settings))
 
     @asynccontextmanager
-    async def opened(self, own: str) -> AsyncIterator[TargetFacts]:
+    async def opened(self, own: str, *, at_once: bool = False) -> AsyncIterator[TargetFacts]:
         """The processor imported, the state ours under the name `own`, the store tried."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self.pool.close)
             facts = await self.pool.open()
             stack.callback(self.state.close)
             await _patiently(self.state.check)
-            await _patiently(lambda: self.state.own(own, _owner()))
+            await _patiently(lambda: self.state.own(own, _owner(), at_once=at_once))
             stack.callback(self.state.disown)
             await _patiently(self.store.check)
             yield facts
@@ -198,13 +198,18 @@ async def _drive(parts: Parts, runtime: Runtime, title: str, noun: str = "record
 
 def run(loaded: Loaded) -> int:
     """Returns the exit code; wrong usage is raised."""
-    return stoppable(run_stream(loaded.settings))
+    return stoppable(run_stream(loaded.settings, kcl=loaded.kcl))
 
 
 async def run_stream(
-    settings: Settings, *, title: str | None = None, noun: str = "record", look: Callable[[Runtime], None] | None = None
+    settings: Settings,
+    *,
+    kcl: Mapping[str, str] | None = None,
+    title: str | None = None,
+    noun: str = "record",
+    look: Callable[[Runtime], None] | None = None,
 ) -> int:
-    """Read a stream. `look` is shown the runtime at the end."""
+    """Read a stream. `kcl`: properties that are handed on to KCL. `look` is shown the runtime at the end."""
     assert settings.target is not None
     assert settings.stream is not None
     if urlsplit(settings.quarantine)[:2] == ("kinesis", settings.stream):
@@ -213,16 +218,10 @@ async def run_stream(
             "or envelopes would be read as records"
         )
     parts = Parts(settings, settings.target)
-    async with parts.opened(settings.application) as facts:
-        engine = PollEngine(
-            settings.stream,
-            checkpoints=Checkpoints(parts.state, settings.application, settings.stream),
-            start_at=settings.start,
-            aws=AwsOptions.of(settings),
-            log=parts.chronicle,
-        )
-        await engine.open()
-        try:
+    engine, own = _engine(parts, kcl or {})
+    try:
+        async with parts.opened(own, at_once=settings.engine == "kcl") as facts:
+            await engine.open()
             runtime = parts.runtime(engine, facts, parts.store, retention_s=engine.retention_s)
             async with serving(settings.http_address, runtime):
                 said = title or f"streamheal run   stream {settings.stream} · application {settings.application}"
@@ -230,8 +229,36 @@ async def run_stream(
                 if look is not None:
                     look(runtime)
                 return code
-        finally:
-            await engine.close()
+    finally:
+        await engine.close()
+
+
+def _engine(parts: Parts, handed_on: Mapping[str, str]) -> tuple[StreamEngine, str]:
+    """The engine, and what is owned while it runs: the application, or one worker's name in it."""
+    settings = parts.settings
+    assert settings.stream is not None
+    options = AwsOptions.of(settings)
+    if settings.engine == "poll":
+        checkpoints = Checkpoints(parts.state, settings.application, settings.stream)
+        poll = PollEngine(
+            settings.stream, checkpoints=checkpoints, start_at=settings.start, aws=options, log=parts.chronicle
+        )
+        return poll, settings.application
+    from streamheal.engines.kcl.engine import KclEngine
+
+    kcl = KclEngine(
+        settings.stream,
+        application=settings.application,
+        worker_id=settings.worker_id,
+        start_at=settings.start,
+        shutdown_s=settings.shutdown_s,
+        heap_bytes=settings.kcl_heap,
+        handed_on=handed_on,
+        until_caught_up=settings.until_caught_up,
+        aws=options,
+        log=parts.chronicle,
+    )
+    return kcl, f"{settings.application} worker {kcl.worker_id}"
 
 
 # -- streamheal replay -----------------------------------------------------------------------

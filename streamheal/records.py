@@ -24,7 +24,7 @@ _EPOCH = datetime.fromtimestamp(0, UTC)
 if TYPE_CHECKING:
     _Arrival = datetime
 else:
-    _Arrival = datetime | int | float
+    _Arrival = datetime | int | float | None
 
 
 class Position(NamedTuple):
@@ -107,6 +107,8 @@ if not TYPE_CHECKING:
         raw = _arrival_slot(record)
         if isinstance(raw, datetime):
             return raw
+        if raw is None:  # the daemon writes null where an emulator gave no time
+            return _EPOCH
         return datetime.fromtimestamp(raw / 1000 if raw > _MILLISECONDS_FROM else raw, UTC)
 
     Record.approximate_arrival_timestamp = property(_arrival)

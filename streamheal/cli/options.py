@@ -23,7 +23,8 @@ EVERYWHERE = frozenset(
 )
 # A replay has no stream to read: it says nothing of where to start and when it has caught up.
 RUN = frozenset(one.name for one in every_setting()) - {"target"}
-REPLAY = RUN - {"engine", "start", "until_caught_up"} | {"target"}
+_OF_STREAMS = {"engine", "start", "until_caught_up", "worker_id", "kcl_properties", "kcl_heap"}
+REPLAY = RUN - _OF_STREAMS | {"target"}
 
 
 def takes(names: frozenset[str], more: Sequence[inspect.Parameter] = ()) -> Callable[[Command], Command]:

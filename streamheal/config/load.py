@@ -12,8 +12,10 @@ import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from streamheal.config import kcl_properties
 from streamheal.config.settings import PREFIX, Setting, Settings, every_setting, for_application, kebab
 from streamheal.errors import UsageError
 
@@ -34,20 +36,28 @@ class Origin(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """Settings and where each came from, by field. `warnings` are for the log."""
+    """Settings and where each came from, by field. `warnings` are for the log.
+
+    `kcl`: what a `.properties` file says that is KCL's own.
+    """
 
     settings: Settings
     origins: dict[str, Origin]
     warnings: tuple[str, ...] = ()
+    kcl: Mapping[str, str] = MappingProxyType({})
 
 
 class _Sources(NamedTuple):
-    """What each source says; `file` names the file, and the table in it, for messages."""
+    """What each source says; `file` names the file, and the table in it, for messages.
+
+    `kcl`: by setting, a value of the `.properties` file and its place there.
+    """
 
     flags: Mapping[str, Any]
     environ: Mapping[str, str]
     table: Mapping[str, Any]
     file: str
+    kcl: Mapping[str, tuple[object, str]] = MappingProxyType({})
 
 
 def load(
@@ -69,6 +79,10 @@ def load(
     environ = os.environ if environ is None else environ
     sources = _Sources(flags, environ, *_file_table(folder or Path.cwd()))
     _refuse_unknown_keys(sources)
+    handed_on: Mapping[str, str] = {}
+    if command != "replay" and (path := _kcl_properties_path(sources)):
+        properties = kcl_properties.read(path)
+        handed_on, sources = properties.handed_on, sources._replace(kcl=_placed(properties.settings, path))
 
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
@@ -85,7 +99,19 @@ def load(
         _refuse_what_is_not_there_yet(settings, origins)
     if command == "run":
         _require(settings)
-    return Loaded(_with_names(settings, origins, command), origins, _unknown_variables(environ))
+    return Loaded(_with_names(settings, origins, command), origins, _unknown_variables(environ), handed_on)
+
+
+def _kcl_properties_path(sources: _Sources) -> Path | None:
+    setting = next(one for one in every_setting() if one.name == "kcl_properties")
+    raw, origin = _find(setting, setting.flag, sources)
+    return None if origin.kind == "default" else Path(_read(setting, raw, origin))
+
+
+def _placed(named: Mapping[str, tuple[object, str]], path: Path) -> dict[str, tuple[object, str]]:
+    """Who brings such a file means the engine that reads it."""
+    found = {setting: (value, f"{path.name}: {key}") for setting, (value, key) in named.items()}
+    return {"engine": ("kcl", "--kcl-properties"), **found}
 
 
 def _find(setting: Setting, flag: str, sources: _Sources) -> tuple[Any, Origin]:
@@ -96,6 +122,9 @@ def _find(setting: Setting, flag: str, sources: _Sources) -> tuple[Any, Origin]:
         return sources.environ[setting.variable], Origin("environment", setting.variable)
     if setting.key in sources.table:
         return sources.table[setting.key], Origin("file", f"{sources.file}: {setting.key}")
+    if setting.name in sources.kcl:
+        value, place = sources.kcl[setting.name]
+        return value, Origin("file", place)
     return None, Origin("default", "default")
 
 
@@ -161,11 +190,14 @@ def _refuse_contradictions(settings: Settings, origins: Mapping[str, Origin]) ->
             f"retry_s_min is {settings.retry_s_min:g} ({origins['retry_s_min']}), more than retry_s_max, "
             f"{settings.retry_s_max:g} ({origins['retry_s_max']}): expected at most that"
         )
+    for name in ("kcl_properties", "kcl_heap", "worker_id"):
+        if settings.engine != "kcl" and getattr(settings, name) is not None:
+            raise UsageError(
+                f"{origins[name]} is for the engine kcl, and the engine is {settings.engine} ({origins['engine']})"
+            )
 
 
 def _refuse_what_is_not_there_yet(settings: Settings, origins: Mapping[str, Origin]) -> None:
-    if settings.engine == "kcl":
-        raise UsageError(f"the kcl engine is not part of this version yet ({origins['engine']}): use poll")
     if settings.on_poison == "park":
         raise UsageError(f"parking keys is not part of this version yet ({origins['on_poison']}): use skip")
 

@@ -78,7 +78,7 @@ class Settings:
         Option(
             READING,
             Choice(("poll", "kcl")),
-            "poll: embedded, one process, no Java. kcl: any number of containers (not part of this version yet).",
+            "poll: embedded, one process, no Java. kcl: any number of containers, by Amazon's KCL; needs Java.",
         ),
     ] = "poll"
     application: Annotated[
@@ -99,6 +99,32 @@ class Settings:
             key="from",
         ),
     ] = "TRIM_HORIZON"
+    worker_id: Annotated[
+        str | None,
+        Option(
+            READING,
+            Text("NAME", "a name of 1 to 255 characters without spaces", r"\S{1,255}"),
+            "Engine kcl: the name under which this host holds leases, another for every host.",
+            default="the ECS task, or the host's name",
+        ),
+    ] = None
+    kcl_properties: Annotated[
+        str | None,
+        Option(
+            READING,
+            Text("FILE", "the path of a .properties file"),
+            "Engine kcl: the properties file of an amazon_kclpy application; what is KCL's in it is handed on.",
+        ),
+    ] = None
+    kcl_heap: Annotated[
+        int | None,
+        Option(
+            READING,
+            Size(64 << 20),
+            "Engine kcl: the most memory of KCL's JVM for its heap.",
+            default="256MiB and 8MiB a shard, at most half of the container's",
+        ),
+    ] = None
     until_caught_up: Annotated[
         bool,
         Option(READING, Switch(), "Exit once every shard is read to its tip and nothing is open."),
@@ -118,7 +144,7 @@ class Settings:
             KEEPING,
             Text("URL", "sqlite:PATH or dynamodb:TABLE", r"(sqlite|dynamodb):.*"),
             "Where checkpoints and replay ledgers live: sqlite:PATH or dynamodb:TABLE.",
-            default="sqlite:.streamheal/APPLICATION.db",
+            default="sqlite:.streamheal/APPLICATION.db; with kcl dynamodb:APPLICATION-streamheal",
         ),
     ] = ""
 
@@ -280,7 +306,8 @@ def config_hash(settings: Settings) -> str:
 def for_application(settings: Settings, application: str) -> Settings:
     """The settings with the application's name, and the state that goes with it, filled in where they are empty."""
     name = settings.application or application
-    return dataclasses.replace(settings, application=name, state=settings.state or f"sqlite:.streamheal/{name}.db")
+    usual = f"dynamodb:{name}-streamheal" if settings.engine == "kcl" else f"sqlite:.streamheal/{name}.db"
+    return dataclasses.replace(settings, application=name, state=settings.state or usual)
 
 
 def kebab(target: str) -> str:

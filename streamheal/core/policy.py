@@ -19,6 +19,7 @@ class Policy:
         failing_min: So many different records failing and none succeeding is an outage,
         failing_s_min: once it has lasted so long; two failures between two samples have not.
         human_s: So long beyond `patience_s` the last tries alone may take, before a human is called.
+        open_spans_max: Spans of which something may still run; each keeps a piece of memory that all shards share.
         uncounted_max: Spans whose records nobody has counted yet, beyond which no batch is asked for.
         deaths_one_at_a_time: Deaths without a culprit within `calm_s`, until records run one at a time,
         deaths_stop: and until the shard stops.
@@ -44,6 +45,7 @@ class Policy:
     pause_s_max: float = 300.0
     human_s: float = 30.0
     uncounted_max: int = 2
+    open_spans_max: int = 32
     deaths_one_at_a_time: int = 3
     deaths_stop: int = 6
     calm_s: float = 600.0

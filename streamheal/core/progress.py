@@ -61,6 +61,7 @@ class Progress:
             ledger.in_flight >= policy.open_records_max
             or ledger.size >= policy.open_bytes_max
             or ledger.uncounted > policy.uncounted_max
+            or ledger.unreported >= policy.open_spans_max
         ):
             return []
         self._owed = False

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from streamheal.records import Dialect, Position, Shard
+
+
+class Log(Protocol):
+    """The part of a structlog logger that engines use."""
+
+    def debug(self, event: str, **fields: Any) -> Any: ...
+    def info(self, event: str, **fields: Any) -> Any: ...
+    def warning(self, event: str, **fields: Any) -> Any: ...
+    def error(self, event: str, **fields: Any) -> Any: ...
 
 
 class Slot(Protocol):
@@ -58,7 +67,7 @@ class Sink(Protocol):
         """The shard is another's now: abandon its open records, checkpoint nothing."""
 
     def shutdown_requested(self, shard_id: str) -> None:
-        """The shard will be taken away: finish what is open, checkpoint, then `shard_complete`."""
+        """The shard will be taken away: finish what is open, checkpoint, then `Engine.shard_left`."""
 
 
 class Engine(Protocol):
@@ -75,6 +84,10 @@ class Engine(Protocol):
         Returns by itself only when there is nothing left to bring, ever (a replay's end).
         """
 
+    @property
+    def has_brought_all(self) -> bool:
+        """Whether every shard that there is to read for us has been started: only then can all be read."""
+
     def answer(self, shard_id: str) -> None:
         """The next batch of this shard may come."""
 
@@ -84,4 +97,15 @@ class Engine(Protocol):
     async def shard_complete(self, shard_id: str) -> None:
         """Everything of an ended shard is settled and checkpointed: its children may start."""
 
+    def shard_left(self, shard_id: str) -> None:
+        """The runtime is through with a shard that has not ended: it is checkpointed as far as it goes."""
+
     async def close(self) -> None: ...
+
+
+class StreamEngine(Engine, Protocol):
+    """One that reads a stream itself."""
+
+    @property
+    def retention_s(self) -> float | None:
+        """How long the stream keeps a record; known after `open`."""

@@ -10,35 +10,30 @@ For a laptop, tests and small streams: there are no leases. Several containers t
 from __future__ import annotations
 
 import asyncio
-import difflib
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from itertools import islice
-from typing import Any, TypeVar
 
 import structlog
 
 from streamheal.config import aws
 from streamheal.config.aws import AwsOptions
-from streamheal.engines.base import Sink
+from streamheal.engines.asking import Asking
+from streamheal.engines.base import Log, Sink
 from streamheal.engines.pace import Backoff, Pace
 from streamheal.engines.poll_calls import CALLS_AT_ONCE, Calls
-from streamheal.engines.poll_reader import FAULTS, Gone, Log, ShardReader
+from streamheal.engines.poll_reader import FAULTS, Gone, ShardReader
 from streamheal.engines.poll_shards import Begin, Checkpoint, Checkpoints, Lineage, Listed, StartAt
 from streamheal.engines.threads import Threads
-from streamheal.errors import StreamhealError, Unavailable, UsageError
+from streamheal.errors import StreamhealError, Unavailable
 from streamheal.records import Position, Shard
 
 __all__ = ["Checkpoint", "Checkpoints", "Pace", "PollEngine", "StartAt"]
-
-T = TypeVar("T")
 
 # Shards appear by splits and merges, which the end of a parent tells; listing them again
 # finds what that may have missed.
 _LIST_EVERY_S = 30.0
 _START_PATIENCE_S = 10.0
-_NAMES_LOOKED_AT = 1000
 _LISTED_LATE = 5
 
 _AS_BOTO3 = AwsOptions()
@@ -74,6 +69,7 @@ class PollEngine:
         self._readers: dict[str, ShardReader] = {}
         self._children: dict[str, list[str]] = {}
         self._calls: Calls | None = None
+        self._asking: Asking
         self._lineage: Lineage | None = None
         self._retention_s: float | None = None
         # What `open` found, for `run` to begin with; None of it is written down before that.
@@ -92,11 +88,12 @@ class PollEngine:
 
     async def open(self) -> None:
         calls = self._calls = await self._threads.call(lambda: Calls(self._stream, self._options))
-        summary = await self._patiently(self._summary)
+        asking = self._asking = Asking(self._name, calls, self._threads, self._patience_s)
+        summary = await asking.summary()
         self._retention_s = summary["RetentionPeriodHours"] * 3600.0
-        shards, told = await self._patiently(calls.shards)
+        shards, told = await asking.patiently(calls.shards)
         self._begun_at = _agreed(datetime.now(UTC), told)
-        self._lineage = Lineage(await self._patiently(self._checkpoints.read_all), self._start_at)
+        self._lineage = Lineage(await asking.patiently(self._checkpoints.read_all), self._start_at)
         self._lineage.listed(shards)
         self._first = self._lineage.next()
         for begin in self._first:
@@ -105,62 +102,14 @@ class PollEngine:
                 self._latest[begin.shard_id] = await self._latest_of(calls, begin.shard_id)
         await self._try_to_read(calls, shards)
 
-    def _summary(self) -> dict[str, Any]:
-        assert self._calls is not None
-        summary = self._calls.summary()
-        if summary["StreamStatus"] == "CREATING":
-            raise Unavailable(f"stream {self._name} in {self._where()} is still being created")
-        if summary["StreamStatus"] == "DELETING":
-            raise UsageError(f"stream {self._name} in {self._where()} is being deleted")
-        return summary
-
     async def _try_to_read(self, calls: Calls, shards: list[Listed]) -> None:
         """A permission that is missing shall be known before the first record is read."""
         shard_id = next((shard.shard_id for shard in shards if shard.is_open), shards[0].shard_id)
         iterator = self._latest.get(shard_id) or await self._latest_of(calls, shard_id)
-        await self._patiently(lambda: calls.records(iterator, 1))
+        await self._asking.patiently(lambda: calls.records(iterator, 1))
 
     async def _latest_of(self, calls: Calls, shard_id: str) -> str:
-        return await self._patiently(lambda: calls.iterator(shard_id, "LATEST"))
-
-    async def _patiently(self, call: Callable[[], T]) -> T:
-        """
-        Raises:
-            UsageError: It will not answer, or not in time.
-        """
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + self._patience_s
-        backoff = Backoff(s_max=1.0)
-        while True:
-            try:
-                return await self._threads.call(call)
-            except (*FAULTS, Unavailable) as error:
-                if aws.code(error) == "ResourceNotFoundException":
-                    raise UsageError(await self._threads.call(self._no_such_stream)) from error
-                told = error if isinstance(error, Unavailable) else aws.explain(error, f"read stream {self._name}")
-                if isinstance(told, UsageError):
-                    raise told from error
-                if loop.time() >= give_up_at:
-                    raise UsageError(f"{told} (tried for {self._patience_s:g} s)") from error
-                await asyncio.sleep(backoff.wait_s(random.random()))
-
-    def _no_such_stream(self) -> str:
-        assert self._calls is not None
-        told = f"no stream {self._name} in {self._where()}."
-        try:
-            names = list(islice(self._calls.stream_names(), _NAMES_LOOKED_AT))
-        except FAULTS:
-            return f"{told} Expected the name or ARN of a stream"
-        if near := difflib.get_close_matches(self._name, names, 3):
-            return f"{told} Did you mean {' or '.join(near)}?"
-        if not names:
-            return f"{told} There is no stream at all"
-        return f"{told} There {'is' if len(names) == 1 else 'are'} {', '.join(names[:10])}{' …' if names[10:] else ''}"
-
-    def _where(self) -> str:
-        assert self._calls is not None
-        own = f".{self._calls.region}.amazonaws.com" in self._calls.endpoint
-        return self._calls.region if own else f"{self._calls.region} at {self._calls.endpoint}"
+        return await self._asking.patiently(lambda: calls.iterator(shard_id, "LATEST"))
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -265,7 +214,9 @@ class PollEngine:
                 break
             except FAULTS as error:
                 if aws.code(error) == "ResourceNotFoundException":
-                    raise StreamhealError(f"stream {self._name} in {self._where()} was deleted while read") from error
+                    raise StreamhealError(
+                        f"stream {self._name} in {self._asking.where} was deleted while read"
+                    ) from error
                 wait_s = backoff.wait_s(random.random())
                 told = str(aws.explain(error, "list shards"))
                 self._log.warning("list_failed", stream=self._name, error=told, wait_s=round(wait_s, 3))
@@ -274,6 +225,10 @@ class PollEngine:
         return shards
 
     # -- what the runtime says -----------------------------------------------------------------
+
+    @property
+    def has_brought_all(self) -> bool:
+        return True  # children are started before their parent is over
 
     def answer(self, shard_id: str) -> None:
         if reader := self._readers.get(shard_id):
@@ -305,6 +260,9 @@ class PollEngine:
             self._log.warning("shards_not_listed", stream=self._name, shard_ids=missing)
             await asyncio.sleep(backoff.wait_s(random.random()))
             await self._list()
+
+    def shard_left(self, shard_id: str) -> None:
+        """Nobody else waits for it."""
 
     async def close(self) -> None:
         self._threads.close()

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import botocore.exceptions
 import msgspec
 
 from streamheal.config import aws
-from streamheal.engines.base import Batch, Sink, Slot
+from streamheal.engines.base import Batch, Log, Sink, Slot
 from streamheal.engines.pace import Backoff, Pace, Turn
 from streamheal.engines.poll_calls import Calls, Fetched
 from streamheal.engines.poll_shards import Begin
@@ -31,11 +31,6 @@ _LIMIT = 10_000
 FAULTS = (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError, msgspec.DecodeError)
 _BAD_ITERATOR = frozenset({"ExpiredIteratorException", "InvalidArgumentException"})
 _GONE = "ResourceNotFoundException"
-
-
-class Log(Protocol):
-    def info(self, event: str, **fields: Any) -> Any: ...
-    def warning(self, event: str, **fields: Any) -> Any: ...
 
 
 class Gone(StreamhealError):

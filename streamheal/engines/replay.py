@@ -119,6 +119,10 @@ class ReplayEngine:
             await asyncio.sleep(due - now)
         return batch
 
+    @property
+    def has_brought_all(self) -> bool:
+        return True
+
     def answer(self, shard_id: str) -> None:
         self._shards[shard_id].may_bring.set()
 
@@ -132,6 +136,9 @@ class ReplayEngine:
 
     async def shard_complete(self, shard_id: str) -> None:
         """Nothing follows a shard here."""
+
+    def shard_left(self, shard_id: str) -> None:
+        """Nobody else waits for it."""
 
     async def close(self) -> None:
         """Nothing is held."""

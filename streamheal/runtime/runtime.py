@@ -71,7 +71,7 @@ class Runtime:
         self._until_caught_up = until_caught_up
         self._shards: dict[str, ShardRun] = {}
         self._finished: dict[str, ShardFigures] = {}
-        self._beginning: set[str] = set()
+        self._beginning: dict[str, object] = {}  # whether a shard is still wanted once its start is counted
         self._chores: set[asyncio.Task[Any]] = set()
         self._failure: asyncio.Future[None] | None = None
         self._done = asyncio.Event()
@@ -84,16 +84,19 @@ class Runtime:
     # -- engines.base.Sink ---------------------------------------------------------------
 
     def shard_started(self, shard: Shard, after: Position | None) -> None:
-        self._beginning.add(shard.shard_id)
-        self.spawn(self._begin(shard, after))
+        wanted = self._beginning[shard.shard_id] = object()
+        self.spawn(self._begin(shard, after, wanted))
 
-    async def _begin(self, shard: Shard, after: Position | None) -> None:
+    async def _begin(self, shard: Shard, after: Position | None, wanted: object) -> None:
         # Counted before the first record runs, so that a host that dies again and again
         # at one spot can know it.
         starts = await self._insist(lambda: self._starts.count(shard.shard_id, after))
         doubt = await self._insist(lambda: self._starts.doubt(shard.shard_id))
-        self._beginning.discard(shard.shard_id)
+        if self._beginning.get(shard.shard_id) is not wanted:
+            return  # it was taken away meanwhile
+        del self._beginning[shard.shard_id]
         if self._stopping:
+            self.engine.shard_left(shard.shard_id)
             return
         run = self._shards[shard.shard_id] = ShardRun(self, shard, starts, doubt)
         run.begin()
@@ -124,12 +127,20 @@ class Runtime:
             run.tell(Signal.SHARD_ENDED)
 
     def lease_lost(self, shard_id: str) -> None:
+        self._beginning.pop(shard_id, None)
         if run := self._shards.get(shard_id):
-            run.tell(Signal.LEASE_LOST)
-            self.shard_over(shard_id)
+            run.lose()
+            self.shard_over(run)
+            self._shards.pop(shard_id, None)
 
     def shutdown_requested(self, shard_id: str) -> None:
-        if run := self._shards.get(shard_id):
+        self._beginning.pop(shard_id, None)
+        run = self._shards.get(shard_id)
+        if run is None or run.over:
+            # Not begun, or stopped for a human: there is nothing to finish.
+            self._shards.pop(shard_id, None)
+            self.engine.shard_left(shard_id)
+        else:
             run.tell(Signal.SHUTDOWN_REQUESTED)
 
     # -- the run ---------------------------------------------------------------------------
@@ -179,30 +190,32 @@ class Runtime:
         self._stopping = True
         for run in list(self._shards.values()):
             if run.needs_human:
-                await run.give_up()
+                self.spawn(run.give_up())
             elif run.healing_ended is None and not run.healer.over:
                 run.tell(Signal.SHUTDOWN_REQUESTED)
         deadline = self.clock() + self.policy.shutdown_s + _LATE_S
         while self._alive() and self.clock() < deadline:
+            self._change = asyncio.Event()  # before anything else runs that may set it
             try:
-                await asyncio.wait_for(self._changed(), max(0.01, deadline - self.clock()))
+                await asyncio.wait_for(self._change.wait(), max(0.01, deadline - self.clock()))
             except TimeoutError:
                 break
         for run in self._alive():
             self.chronicle.warning("shard_abandoned", stream=run.shard.stream, shard_id=run.shard.shard_id)
             run.seat.abandon()
+        if self._chores:
+            # What nobody answers (a state, a checkpoint) is not waited for any longer than the records.
+            _, late = await asyncio.wait(self._chores, timeout=max(0.01, deadline - self.clock()))
+            for chore in late:
+                chore.cancel()
 
     def _alive(self) -> list[ShardRun]:
         return [run for run in self._shards.values() if not run.over or run.healing_ended == "shard_ended"]
 
-    async def _changed(self) -> None:
-        self._change = asyncio.Event()
-        await self._change.wait()
-
-    def shard_over(self, shard_id: str) -> None:
-        """The shard is complete, given up or lost; the engine hears of complete ones."""
-        run = self._shards.get(shard_id)
-        if run is None or run.over:
+    def shard_over(self, run: ShardRun) -> None:
+        """The shard is complete, given up or lost; the engine hears of it."""
+        shard_id = run.shard.shard_id
+        if run.over:
             return
         run.over = True
         self._finished[shard_id] = run.figures()
@@ -211,14 +224,16 @@ class Runtime:
         if run.healing_ended == "shard_ended":
             self.spawn(self._complete(run))
         else:
-            if not stopped:
-                self._shards.pop(shard_id, None)
+            if not stopped and self._shards.get(shard_id) is run:
+                del self._shards[shard_id]
+                self.engine.shard_left(shard_id)
             self._note_change()
 
     async def _complete(self, run: ShardRun) -> None:
         await self._insist_async(lambda: self.engine.shard_complete(run.shard.shard_id))
         self.chronicle.info("shard_complete", stream=run.shard.stream, shard_id=run.shard.shard_id)
-        self._shards.pop(run.shard.shard_id, None)
+        if self._shards.get(run.shard.shard_id) is run:
+            del self._shards[run.shard.shard_id]
         self._note_change()
 
     def _note_change(self) -> None:
@@ -231,9 +246,10 @@ class Runtime:
         if self._done.is_set() or self._stopping or self._beginning:
             return
         runs = self._shards.values()
+        may_end = self._until_caught_up and self.engine.has_brought_all
         if not runs:
-            ended = self._engine_ended or (self._until_caught_up and bool(self._finished))
-        elif self._engine_ended or self._until_caught_up:
+            ended = self._engine_ended or (may_end and bool(self._finished))
+        elif self._engine_ended or may_end:
             ended = all(run.over or run.idle or run.needs_human for run in runs)
         else:
             ended = all(run.healer.over and run.healer.needs_human for run in runs)

@@ -149,7 +149,7 @@ class ShardRun:
         self._log.error("hook_failed", **self._names(), hook=hook, error=_short(attempt), traceback=attempt.traceback)
 
     def ended(self) -> None:
-        self._runtime.shard_over(self.shard.shard_id)
+        self._runtime.shard_over(self)
 
     # -- the core's side ----------------------------------------------------------------
 
@@ -194,7 +194,7 @@ class ShardRun:
                     self._end("shutdown_requested")
                 case Order.STOP_SHARD:
                     self._log.error("shard_stopped", **self._names())
-                    self._runtime.shard_over(self.shard.shard_id)
+                    self._runtime.shard_over(self)
 
     def _say_to_seat(self, decision: Give | Limit | Retry | Settle) -> None:
         if not self._seated:
@@ -274,9 +274,18 @@ class ShardRun:
         self._casebook.close(at)
         self.seat.forget(at)
 
+    def lose(self) -> None:
+        """The shard is another's: what is open is abandoned; where nothing is, the processor is told."""
+        self.tell(Signal.LEASE_LOST)
+        if self._abandoned or not self._seated:
+            self.seat.abandon()
+        else:
+            self.seat.end("lease_lost")
+
     def _abandon(self) -> None:
         # Where nothing is open there is nothing to kill: the processor's hook can still be called.
-        if self.healer.ledger.in_flight:
+        ledger = self.healer.ledger
+        if ledger.in_flight or ledger.unreported:
             self._abandoned = True
             self.seat.abandon()
 
@@ -284,7 +293,7 @@ class ShardRun:
         self.healing_ended = hook
         if self._abandoned or not self._seated:
             self.seat.abandon()
-            self._runtime.shard_over(self.shard.shard_id)
+            self._runtime.shard_over(self)
         else:
             self.seat.end(hook)
 
@@ -324,7 +333,7 @@ class ShardRun:
         if watermark is not None:
             await self._runtime.checkpoint(self.shard.shard_id, watermark)
         self.seat.abandon()
-        self._runtime.shard_over(self.shard.shard_id)
+        self._runtime.shard_over(self)
 
     # -- what people see ------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from streamheal.attempts import Attempt
 from streamheal.core.host import Host
@@ -16,6 +16,9 @@ from streamheal.records import Position, Record, Shard
 from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.keeper import Keeper
 from streamheal.workers.port import Pool
+
+if TYPE_CHECKING:
+    from streamheal.runtime.shard import ShardRun
 
 
 class Seal(Protocol):
@@ -57,5 +60,5 @@ class Surroundings(Protocol):
     def wake_at(self, due: float | None) -> None:
         """Tick the shards at this time at the latest."""
 
-    def shard_over(self, shard_id: str) -> None:
-        """The shard is complete, given up or lost."""
+    def shard_over(self, run: ShardRun) -> None:
+        """The shard is complete, given up or lost; said of this run of it, which may not be its last here."""

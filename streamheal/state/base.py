@@ -34,10 +34,13 @@ class State(Protocol):
             UsageError: Not writable, no permission, a table with another schema.
         """
 
-    def own(self, application: str, owner: str) -> None:
+    def own(self, application: str, owner: str, *, at_once: bool = False) -> None:
         """Become the only owner of the application, until `disown` or death.
 
-        `owner` says who we are, for people: `host pid 4711`.
+        Args:
+            owner: Who we are, for people: `host pid 4711`.
+            at_once: Whoever owns it cannot be alive, as far as we know, and is not waited for. If it is,
+                it learns of us by `keep_owning`.
 
         Raises:
             AlreadyRunning: Naming the owner there is.

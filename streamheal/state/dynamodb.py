@@ -129,10 +129,11 @@ class DynamoState:
 
     # -- one owner -------------------------------------------------------------------------
 
-    def own(self, application: str, owner: str) -> None:
+    def own(self, application: str, owner: str, *, at_once: bool = False) -> None:
         """As in `State`. Takes up to `lease_s` where the last owner was killed: its silence is waited for."""
         assert self._owned is None, f"{self._owned} is owned already"
-        self._become(application, _Lock(owner, self._token, 1), over=self._silent(application))
+        before = self._lock(application) if at_once else self._silent(application)
+        self._become(application, _Lock(owner, self._token, 1), over=before)
 
     def _silent(self, application: str) -> _Lock | None:
         """The lock that may be written over: its owner was silent for `lease_s`; None: there is none."""

@@ -113,7 +113,7 @@ class SqliteState:
 
     # -- one owner -------------------------------------------------------------------------
 
-    def own(self, application: str, owner: str) -> None:
+    def own(self, application: str, owner: str, *, at_once: bool = False) -> None:
         with self._using:
             assert self._owned is None, f"{self._owned} is owned already"
             descriptor = self._lock(application)

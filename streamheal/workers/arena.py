@@ -10,10 +10,12 @@ from __future__ import annotations
 import mmap
 import os
 
-from streamheal.workers import platform
+from streamheal import platform
 
-SLOTS = 256
-SLOT_BYTES = 64 << 20
+# 64 shards with as many spans open as `Policy.open_spans_max` allows. GetRecords answers with 10 MiB of
+# payload at most, which base64 and 10,000 envelopes make 16 MiB.
+SLOTS = 2048
+SLOT_BYTES = 32 << 20
 
 # A slot that held a usual batch keeps its warm pages; one that grew beyond gives them back.
 _KEPT_BYTES = 4 << 20

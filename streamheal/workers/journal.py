@@ -19,7 +19,7 @@ import mmap
 import os
 from typing import Final, NamedTuple
 
-from streamheal.workers import platform
+from streamheal import platform
 from streamheal.workers.arena import SLOTS
 
 OPEN: Final = 0

@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from streamheal import platform
 from streamheal.attempts import TRACEBACK_BYTES_MAX, cut
 from streamheal.core.messages import At
-from streamheal.workers import platform
 from streamheal.workers.arena import Arena
 from streamheal.workers.child.birth import Birth
 from streamheal.workers.journal import Journal

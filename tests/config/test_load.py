@@ -69,8 +69,10 @@ def test_a_variable_set_to_nothing_is_not_set(folder: Path) -> None:
 
 def test_every_setting_can_come_from_every_source(folder: Path) -> None:
     """Text is good for all of them: that is what flags and variables have."""
+    (folder / "kcl.properties").write_text("maxRecords = 500\n")
     texts = {
-        "target": "a:b", "stream": "s", "engine": "poll", "application": "x", "from": "LATEST",
+        "target": "a:b", "stream": "s", "engine": "kcl", "application": "x", "from": "LATEST",
+        "worker_id": "w1", "kcl_properties": str(folder / "kcl.properties"), "kcl_heap": "300MiB",
         "until_caught_up": "true", "quarantine": "s3://bucket/prefix", "state": "dynamodb:table", "workers": "2",
         "concurrency": "9", "ordering": "none", "deadline_s": "1.5", "on_poison": "skip", "attempts_max": "2",
         "retry_s_min": "0.1", "retry_s_max": "7", "patience_s": "8", "checkpoint_s": "2", "shutdown_s": "3",
@@ -89,6 +91,7 @@ def test_every_setting_can_come_from_every_source(folder: Path) -> None:
     assert by_flag.settings == by_variable.settings == by_file.settings
     assert by_flag.settings.open_bytes_max == 1 << 20
     assert by_flag.settings.until_caught_up is True
+    assert by_flag.kcl == by_file.kcl == {"maxRecords": "500"}
     assert {origin.kind for origin in by_file.origins.values()} == {"file"}
 
 
@@ -245,9 +248,101 @@ def test_a_run_needs_a_target_and_a_stream(folder: Path) -> None:
 
 @pytest.mark.parametrize("command", ["run", "replay"])
 def test_what_a_later_version_brings_is_refused_plainly(folder: Path, command: str) -> None:
-    assert complaint(folder, command=command, engine="kcl") == (
-        "the kcl engine is not part of this version yet (--engine): use poll"
-    )
     assert complaint(folder, {"STREAMHEAL_ON_POISON": "park"}, command=command) == (
         "parking keys is not part of this version yet (STREAMHEAL_ON_POISON): use skip"
     )
+
+
+# -- the properties of an amazon_kclpy application -------------------------------------------
+
+
+def properties(folder: Path, text: str) -> str:
+    path = folder / "shop.properties"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_properties_file_names_stream_application_and_start_and_means_the_engine_kcl(folder: Path) -> None:
+    """What is KCL's own is handed on as it stands; the executable is ours."""
+    path = properties(
+        folder,
+        "executableName = sample.py\nprocessingLanguage = python/3.8\nstreamName = words\n"
+        "applicationName = WordCount\ninitialPositionInStream = trim_horizon\nregionName: eu-west-1\n"
+        "! a comment\nmaxRecords = 500\nAwsCredentialsProvider = DefaultCredentialsProvider\n",
+    )
+    found = loaded(folder, stream=None, kcl_properties=path)
+
+    settings = found.settings
+    assert (settings.engine, settings.stream, settings.application) == ("kcl", "words", "WordCount")
+    assert (settings.start, settings.region, settings.state) == (
+        "TRIM_HORIZON",
+        "eu-west-1",
+        "dynamodb:WordCount-streamheal",
+    )
+    assert found.kcl == {"maxRecords": "500", "AwsCredentialsProvider": "DefaultCredentialsProvider"}
+    assert str(found.origins["stream"]) == "shop.properties: streamName"
+    assert str(found.origins["engine"]) == "--kcl-properties"
+
+
+def test_a_flag_wins_over_the_properties_file(folder: Path) -> None:
+    path = properties(folder, "streamName = words\ninitialPositionInStream = LATEST\n")
+    settings = loaded(folder, kcl_properties=path, stream="others", start="TRIM_HORIZON").settings
+    assert (settings.stream, settings.start) == ("others", "TRIM_HORIZON")
+
+
+def test_a_properties_file_that_says_nothing_of_a_start_begins_where_kcl_would(folder: Path) -> None:
+    assert loaded(folder, kcl_properties=properties(folder, "streamName = words\n")).settings.start == "LATEST"
+
+
+def test_a_start_in_seconds_is_a_time(folder: Path) -> None:
+    text = "streamName = words\ninitialPositionInStreamExtended = 1772366400\n"
+    assert loaded(folder, kcl_properties=properties(folder, text)).settings.start == datetime(
+        2026, 3, 1, 12, tzinfo=UTC
+    )
+
+
+def test_a_stream_may_be_named_by_its_arn(folder: Path) -> None:
+    text = "streamArn = arn:aws:kinesis:eu-west-1:123456789012:stream/words\n"
+    assert loaded(folder, stream=None, kcl_properties=properties(folder, text)).settings.stream == "words"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "initialPositionInStream = SOMEWHERE\n",
+            "shop.properties: initialPositionInStream is 'SOMEWHERE': "
+            "expected TRIM_HORIZON, LATEST, or a time such as 2026-03-01T12:00:00Z",
+        ),
+        (
+            "initialPositionInStreamExtended = noon\n",
+            "shop.properties: initialPositionInStreamExtended is 'noon': expected seconds since 1970-01-01 (UTC)",
+        ),
+        (
+            "streamName = a stream\n",
+            "shop.properties: streamName is 'a stream': expected a stream's name",
+        ),
+    ],
+)
+def test_a_value_that_is_ours_and_wrong_is_told_with_its_key(folder: Path, text: str, message: str) -> None:
+    assert complaint(folder, stream=None, kcl_properties=properties(folder, text)) == message
+
+
+def test_a_properties_file_that_is_not_there_is_told(folder: Path) -> None:
+    assert complaint(folder, kcl_properties=str(folder / "no.properties")) == (
+        f"--kcl-properties: there is no file {folder / 'no.properties'}"
+    )
+
+
+def test_what_only_kcl_has_is_refused_for_another_engine(folder: Path) -> None:
+    assert complaint(folder, engine="poll", worker_id="w1") == (
+        "--worker-id is for the engine kcl, and the engine is poll (--engine)"
+    )
+    path = properties(folder, "streamName = words\n")
+    assert complaint(folder, {"STREAMHEAL_ENGINE": "poll"}, kcl_properties=path) == (
+        "--kcl-properties is for the engine kcl, and the engine is poll (STREAMHEAL_ENGINE)"
+    )
+
+
+def test_kcl_keeps_its_state_where_a_fleet_can_see_it(folder: Path) -> None:
+    assert loaded(folder, engine="kcl", target="shop:Orders").settings.state == "dynamodb:orders-streamheal"

@@ -48,6 +48,17 @@ def test_the_window_of_open_records_is_kept() -> None:
     assert core.handle(SpanDone(1, 20, Position(20)), 0.1) == [Order.ANSWER]
 
 
+def test_spans_of_which_something_may_run_are_few() -> None:
+    """Each keeps a piece of memory that all shards share: one that stands still must leave the others theirs."""
+    core = healer(open_spans_max=3, checkpoint_s=1e9)
+    said = []
+    for span in (1, 2, 3):
+        said.append(core.handle(SpanArrived(span, 1), 0.0))
+        core.handle(SpanCounted(span, 1), 0.0)
+    assert [Order.ANSWER in one for one in said] == [True, True, False]
+    assert core.handle(SpanDone(1, 1, Position(1)), 0.1) == [Order.ANSWER]
+
+
 def test_the_window_of_open_bytes_is_kept() -> None:
     core = healer(open_bytes_max=1000, checkpoint_s=1e9)
     assert Order.ANSWER not in core.handle(SpanArrived(1, 1000), 0.0)

@@ -34,6 +34,8 @@ def test_every_dependency_is_locked_at_a_version_that_is_allowed() -> None:
         locked[_name(requirement)] = version.version
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
+    (kcl,) = extras["kcl"]
+    assert kcl in (ROOT / "requirements" / "kcl.txt").read_text()
     for text in [*project["dependencies"], *extras["local"], *extras["dev"]]:
         wanted = Requirement(text)
         if _name(wanted) != "streamheal":

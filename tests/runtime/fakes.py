@@ -178,6 +178,7 @@ class FakeEngine:
         self.answered = asyncio.Event()
         self.checkpoints: list[Position] = []
         self.completed: list[str] = []
+        self.left: list[str] = []
         self.refuse_checkpoints = 0
 
     async def open(self) -> None: ...
@@ -210,6 +211,13 @@ class FakeEngine:
 
     async def shard_complete(self, shard_id: str) -> None:
         self.completed.append(shard_id)
+
+    def shard_left(self, shard_id: str) -> None:
+        self.left.append(shard_id)
+
+    @property
+    def has_brought_all(self) -> bool:
+        return True
 
     async def close(self) -> None: ...
 

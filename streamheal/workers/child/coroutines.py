@@ -12,7 +12,8 @@ import select
 import selectors
 from typing import Any
 
-from streamheal.workers import platform, wire
+from streamheal import platform
+from streamheal.workers import wire
 from streamheal.workers.child.lanes import Lanes
 from streamheal.workers.child.spans import Item
 from streamheal.workers.child.stacks import write_stack

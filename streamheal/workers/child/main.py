@@ -16,8 +16,9 @@ from typing import NoReturn
 
 import msgspec
 
+from streamheal import platform
 from streamheal.errors import TargetError
-from streamheal.workers import platform, wire
+from streamheal.workers import wire
 from streamheal.workers.arena import map_arena
 from streamheal.workers.child import tee
 from streamheal.workers.child.birth import Birth

@@ -93,6 +93,20 @@ def die_with(parent: int, closed: Callable[[], None]) -> None:
         threading.Thread(target=closed, daemon=True).start()
 
 
+def killed_with_us() -> Callable[[], None]:
+    """For a child to call between fork and exec: the kernel kills it when the thread that forked it ends.
+
+    Elsewhere than on Linux it has to notice our end by itself.
+    """
+    if not LINUX:
+        return lambda: None
+    import ctypes
+
+    # Loaded here: the forked child must not import anything.
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
 def be_killed_first(by: int) -> None:
     """The kernel, out of memory, takes a worker before the host or the JVM. Best effort."""
     try:
@@ -102,6 +116,17 @@ def be_killed_first(by: int) -> None:
             file.write(str(score))
     except (OSError, ValueError):
         pass
+
+
+def peer_uid(peer: socket.socket) -> int:
+    """Whose process is at the other end of this Unix socket."""
+    if LINUX:
+        import struct
+
+        _, uid, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        return int(uid)
+    # LOCAL_PEERCRED is a struct xucred: its version, then the effective user id (macOS, sys/ucred.h).
+    return int.from_bytes(peer.getsockopt(0, 0x001, 8)[4:8], sys.byteorder)
 
 
 def when_dead(process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:

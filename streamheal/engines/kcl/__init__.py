@@ -1,0 +1,1 @@
+"""Engine `kcl`: any number of containers share a stream by KCL's leases."""

@@ -1,0 +1,103 @@
+"""What the daemon says on its standard output, as events of our log; and what of it is a wrong configuration.
+
+Lines come as `logback.xml` writes them: level, logger, shard, message and exception between tabs. All
+else is the JVM's own voice, or a stub's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from streamheal.engines.base import Log
+
+_LEVELS = {"ERROR": "error", "WARN": "warning", "INFO": "info", "DEBUG": "debug", "TRACE": "debug"}
+_STARTED = "Initialization complete. Starting worker loop."
+_CREDENTIALS_RIGHT = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where AWS gives a role"
+_SAID_CHARACTERS_MAX = 500
+
+# How the AWS SDK for Java tells of an answer: `User: … is not authorized to … (Service: Kinesis, Status Code: 400,`
+_ANSWER = re.compile(r"(\w+Exception): ([^|]*?) \(Service: (\w+), Status Code: (\d+)")
+_SKEWED = re.compile(r"RequestTimeTooSkewed|Signature (?:expired|not yet current)|InvalidSignatureException")
+_NOT_ALLOWED = re.compile(r"not authorized to perform|AccessDenied|UnrecognizedClientException|security token", re.I)
+_NO_CREDENTIALS = re.compile(r"Unable to construct any provider|Unable to load credentials from any of the providers")
+_NO_STREAM = re.compile(r"Stream \S+ under account \d+ not found|ResourceNotFoundException: [^|]*[Ss]tream")
+_NO_JVM = re.compile(r"Could not (?:create the Java Virtual Machine|find or load main class)|Invalid maximum heap size")
+_OTHER_TABLE = re.compile(r"The provided key element does not match the schema")
+
+
+class Said(NamedTuple):
+    """One event of the daemon's. `text` is message and exception in one line."""
+
+    level: str
+    logger: str
+    shard_id: str | None
+    text: str
+
+
+def parse(line: str) -> Said:
+    parts = line.rstrip("\r\n").split("\t", 4)
+    if len(parts) < 4 or parts[0] not in _LEVELS:
+        return Said("warning", "java", None, line.strip())
+    level, logger, shard, message, *exception = parts
+    text = " ".join(part.strip() for part in (message, *exception) if part.strip())
+    return Said(_LEVELS[level], logger, None if shard == "-" else shard, text)
+
+
+def misconfiguration(text: str) -> str | None:
+    """Why trying again will not help, in plain words; None: it may, or nobody knows."""
+    found = _ANSWER.search(text)
+    said = f"{found[2].strip()} ({found[3]})" if found else text[:300]
+    if _NO_CREDENTIALS.search(text):
+        return f"KCL finds no AWS credentials: {_CREDENTIALS_RIGHT}"
+    if _SKEWED.search(text):
+        return None  # the SDK corrects for the clock and tries again
+    if _NOT_ALLOWED.search(text):
+        return f"AWS does not allow what KCL needs: {said}"
+    if _NO_STREAM.search(text):
+        return f"the stream is not there: {said}"
+    if _NO_JVM.search(text):
+        return f"Java does not start: {text[:300]}"
+    if _OTHER_TABLE.search(text):
+        return f"a DynamoDB table of the application's name is not one of KCL's: {said}. Give another --application"
+    return None
+
+
+class DaemonLog:
+    """Passes on what one daemon says.
+
+    Until it has started, what is no warning goes to debug: that is its properties, one by one, and how
+    its parts come up. `trouble` is the first thing it said that no second try will mend.
+    """
+
+    def __init__(self, log: Log, troubled: Callable[[], None]) -> None:
+        self._log = log
+        self._troubled = troubled
+        self._last = ""
+        self.started = False
+        self.trouble: str | None = None
+
+    @property
+    def said(self) -> str:
+        """The last that was more than information; empty: nothing was."""
+        return self._last
+
+    def line(self, line: str) -> None:
+        said = parse(line)
+        if not said.text:
+            return
+        if said.level in ("warning", "error"):
+            self._hear(said.text)
+        self.started = self.started or _STARTED in said.text
+        fields = {"logger": said.logger, "said": said.text}
+        if said.shard_id is not None:
+            fields["shard_id"] = said.shard_id
+        level = "debug" if not self.started and said.level == "info" else said.level
+        getattr(self._log, level)("daemon_said", **fields)
+
+    def _hear(self, text: str) -> None:
+        self._last = text[:_SAID_CHARACTERS_MAX]
+        if self.trouble is None and (trouble := misconfiguration(text)):
+            self.trouble = trouble
+            self._troubled()

@@ -1,0 +1,86 @@
+"""What the daemon is told: one file of Java properties, ours and the user's own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+import javaproperties
+
+from streamheal.engines.poll_shards import StartAt
+
+# The daemon halts by itself when nothing of us moves for so long; pipes say in time that they do.
+TIMEOUT_S = 300
+# The daemon's own end takes some seconds more than its shards' (kcl-multilang.md: 3 to 6 s).
+_GRACE_MORE_S = 10.0
+_HAND_OVER_MORE_S = 10.0
+
+_CREDENTIALS = "AwsCredentialsProvider"  # in any case of letters (KCL 3.x)
+
+
+class Endpoints(NamedTuple):
+    """Where AWS answers, if not where it usually does."""
+
+    kinesis: str | None = None
+    dynamodb: str | None = None
+    cloudwatch: str | None = None
+
+
+def daemon_properties(
+    *,
+    executable: str,
+    stream: str,
+    application: str,
+    worker_id: str,
+    start: StartAt,
+    region: str,
+    endpoints: Endpoints,
+    shutdown_s: float,
+    handed_on: Mapping[str, str],
+) -> str:
+    """The file's text. What the user hands on wins over our defaults, never over what is ours."""
+    defaults = {
+        "timeoutInSeconds": str(TIMEOUT_S),
+        # How long the first start on an empty table sleeps before it lists shards (60 s in KCL).
+        "shardSyncIntervalMillis": "1000",
+        # 0 in KCL: it would end without asking any shard to finish.
+        "shutdownGraceMillis": _millis(shutdown_s + _GRACE_MORE_S),
+        "gracefulLeaseHandoffTimeoutMillis": _millis(shutdown_s + _HAND_OVER_MORE_S),
+    }
+    if not handed_on:
+        # Who brings a file goes on as before; a new application is not to pay for a consumer of enhanced
+        # fan-out (KCL's default), nor for metrics that Prometheus and EMF have better.
+        defaults |= {"retrievalMode": "POLLING", "metricsLevel": "NONE"}
+    if not any(key.lower() == _CREDENTIALS.lower() for key in handed_on):
+        defaults[_CREDENTIALS] = "DefaultCredentialsProvider"
+    optional = {
+        "kinesisEndpoint": endpoints.kinesis,
+        "dynamoDBEndpoint": endpoints.dynamodb,
+        "cloudWatchClient.endpointOverride": endpoints.cloudwatch,
+    }
+    defaults.update({key: value for key, value in optional.items() if value is not None})
+    ours = {
+        "executableName": executable,
+        "processingLanguage": f"python/{sys.version_info.major}.{sys.version_info.minor}",
+        "streamName": stream,
+        "applicationName": application,
+        "workerId": worker_id,
+        "regionName": region,
+        # A shard on which nothing comes has its chance to checkpoint, too.
+        "callProcessRecordsEvenForEmptyRecordList": "true",
+        **_start(start),
+    }
+    told: str = javaproperties.dumps({**defaults, **handed_on, **ours}, timestamp=False)
+    return told
+
+
+def _start(start: StartAt) -> dict[str, str]:
+    if isinstance(start, datetime):
+        return {"initialPositionInStreamExtended": str(int(start.timestamp()))}
+    return {"initialPositionInStream": start}
+
+
+def _millis(seconds: float) -> str:
+    return str(round(seconds * 1000))

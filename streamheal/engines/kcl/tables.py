@@ -1,0 +1,106 @@
+"""KCL's tables in DynamoDB, as far as we look at them: KCL alone writes them.
+
+    APPLICATION                    a lease a shard
+    APPLICATION-CoordinatorState   the leader's lock (KCL 3.0 to 3.4; from 3.5 on it lies among the leases)
+
+The one thing that is deleted here is the leader's lock of a daemon that we have seen dead, which would
+hold up a fleet for two minutes (the lock's lease; no property of KCL shortens it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from streamheal.config import aws
+from streamheal.errors import UsageError
+
+LEADER = "Leader"
+_LEASE_KEY = "leaseKey"
+_KEYS = {"": _LEASE_KEY, "-CoordinatorState": "key", "-WorkerMetricStats": "wid"}
+
+
+class Lease(NamedTuple):
+    shard_id: str
+    owner: str | None
+    ended: bool
+
+
+class Tables:
+    """Blocking; raises botocore's errors."""
+
+    def __init__(self, application: str, options: aws.AwsOptions) -> None:
+        self._application = application
+        self._client = aws.client("dynamodb", options)
+
+    @property
+    def endpoint(self) -> str:
+        found: str = self._client.meta.endpoint_url
+        return found
+
+    @property
+    def region(self) -> str:
+        found: str = self._client.meta.region_name
+        return found
+
+    def check(self) -> None:
+        """
+        Raises:
+            UsageError: A table of KCL's name is somebody else's.
+        """
+        for suffix, key in _KEYS.items():
+            table = self._application + suffix
+            schema = self._schema(table)
+            if schema is not None and schema != [(key, "HASH")]:
+                has = ", ".join(f"{name} ({kind})" for name, kind in schema)
+                raise UsageError(
+                    f"DynamoDB table {table} is not one of KCL's: its key is {has}. Expected {key} (HASH), or no "
+                    f"such table: it is then made. Give another --application"
+                )
+
+    def _schema(self, table: str) -> list[tuple[str, str]] | None:
+        try:
+            found = self._client.describe_table(TableName=table)["Table"]
+        except self._client.exceptions.ResourceNotFoundException:
+            return None
+        return [(one["AttributeName"], one["KeyType"]) for one in found["KeySchema"]]
+
+    def release_leader(self, worker_id: str) -> bool:
+        """Whether that worker was the leader, and is not any more. Only for one that is known to be dead."""
+        return any(
+            self._delete(table, key, worker_id)
+            for table, key in ((f"{self._application}-CoordinatorState", "key"), (self._application, _LEASE_KEY))
+        )
+
+    def _delete(self, table: str, key: str, worker_id: str) -> bool:
+        try:
+            self._client.delete_item(
+                TableName=table,
+                Key={key: {"S": LEADER}},
+                ConditionExpression="ownerName = :worker",
+                ExpressionAttributeValues={":worker": {"S": worker_id}},
+            )
+        except (
+            self._client.exceptions.ConditionalCheckFailedException,
+            self._client.exceptions.ResourceNotFoundException,
+        ):
+            return False
+        return True
+
+    def leases(self) -> Iterator[Lease]:
+        pages = self._client.get_paginator("scan").paginate(TableName=self._application, ConsistentRead=True)
+        for page in pages:
+            yield from (_lease(item) for item in page["Items"] if _is_lease(item))
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _is_lease(item: dict[str, Any]) -> bool:
+    # From KCL 3.5 on, other things lie in the same table.
+    return item.get("entityType", {"S": "LEASE"})["S"] == "LEASE" and "checkpoint" in item
+
+
+def _lease(item: dict[str, Any]) -> Lease:
+    owner = item.get("leaseOwner", {}).get("S")
+    return Lease(item[_LEASE_KEY]["S"], owner, item["checkpoint"]["S"] == "SHARD_END")

@@ -1,0 +1,149 @@
+"""Shards that are taken away: by another host, or because ours is asked to leave them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from streamheal.engines.base import Batch
+from streamheal.records import Dialect, Position, Shard
+from streamheal.runtime.chronicle import Chronicle
+from streamheal.runtime.keeper import Keeper
+from streamheal.runtime.runtime import Runtime
+from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts
+from tests.runtime.test_runtime import QUICK, _seal, fine
+
+ORDERS = Shard("shard-0", "orders")
+
+
+class LeasingEngine(FakeEngine):
+    """Does nothing by itself: a test brings shards and takes them away."""
+
+    async def run(self, sink: object) -> None:
+        await asyncio.Event().wait()
+
+
+class Stand:
+    """A running runtime over fakes."""
+
+    def __init__(self) -> None:
+        self.engine, self.pool = LeasingEngine(), FakePool(fine)
+        chronicle = Chronicle(structlog.get_logger())
+        self.runtime = Runtime(
+            engine=self.engine, pool=self.pool, policy=QUICK, keeper=Keeper(FakeShelf(), chronicle), seal=_seal,
+            starts=FakeStarts(), chronicle=chronicle,
+        )  # fmt: skip
+
+    async def started(self) -> None:
+        self.engine.answered.clear()
+        self.runtime.shard_started(ORDERS, None)
+        await self.engine.answered.wait()
+
+    def bring(self, *numbers: int) -> None:
+        slot = self.runtime.take_slot()
+        assert slot is not None
+        slot.view[: len(numbers)] = bytes(numbers)
+        self.runtime.batch_arrived("shard-0", Batch(slot, len(numbers), Dialect.DAEMON))
+
+    @property
+    def seat_log(self) -> list[str]:
+        return self.pool.seats["shard-0"].log
+
+
+def told(story: Callable[[Stand], Awaitable[None]]) -> Stand:
+    async def play() -> Stand:
+        stand = Stand()
+        running = asyncio.ensure_future(stand.runtime.run())
+        await asyncio.wait_for(story(stand), 10)
+        stand.runtime.stop()
+        await asyncio.wait_for(running, 10)
+        await stand.runtime.keeper.close()
+        return stand
+
+    return asyncio.run(play())
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():  # noqa: ASYNC110 - what is waited for is the fakes' own state
+        await asyncio.sleep(0.001)
+
+
+def test_a_shard_asked_for_is_finished_checkpointed_and_left() -> None:
+    async def story(stand: Stand) -> None:
+        await stand.started()
+        stand.bring(1, 2, 3)
+        stand.runtime.shutdown_requested("shard-0")
+        await until(lambda: stand.engine.left)
+
+    stand = told(story)
+    assert stand.engine.checkpoints[-1] == Position(3)
+    assert stand.engine.left == ["shard-0"]
+    assert "shutdown_requested" in stand.seat_log
+
+
+def test_an_idle_shard_that_is_lost_gives_its_seat_up_and_its_processor_is_told() -> None:
+    async def story(stand: Stand) -> None:
+        await stand.started()
+        stand.runtime.lease_lost("shard-0")
+
+    stand = told(story)
+    assert stand.seat_log[-1] == "lease_lost"
+    assert stand.engine.checkpoints == []
+
+
+def test_open_records_of_a_lost_shard_are_abandoned_and_nothing_is_checkpointed() -> None:
+    async def story(stand: Stand) -> None:
+        await stand.started()
+        stand.bring(1, 2, 3)
+        stand.runtime.lease_lost("shard-0")
+
+    stand = told(story)
+    assert "abandon" in stand.seat_log
+    assert stand.engine.checkpoints == []
+
+
+def test_a_shard_lost_while_its_start_is_counted_is_never_begun() -> None:
+    async def story(stand: Stand) -> None:
+        stand.runtime.shard_started(ORDERS, None)
+        stand.runtime.lease_lost("shard-0")
+        await until(lambda: not stand.runtime._chores)
+
+    assert told(story).pool.seats == {}
+
+
+def test_a_shard_that_comes_again_is_begun_anew() -> None:
+    """Lost with the daemon and given back by the next one: the first life's end changes nothing in the second."""
+
+    async def story(stand: Stand) -> None:
+        await stand.started()
+        stand.bring(1, 2)
+        stand.runtime.lease_lost("shard-0")
+        await stand.started()
+        stand.bring(1, 2, 3)
+        stand.runtime.shutdown_requested("shard-0")
+        await until(lambda: stand.engine.checkpoints)
+
+    assert told(story).engine.checkpoints[-1] == Position(3)
+
+
+def test_a_shard_asked_for_before_it_is_begun_is_left_at_once() -> None:
+    async def story(stand: Stand) -> None:
+        stand.runtime.shard_started(ORDERS, None)
+        stand.runtime.shutdown_requested("shard-0")
+
+    stand = told(story)
+    assert stand.engine.left == ["shard-0"]
+    assert stand.pool.seats == {}
+
+
+def test_a_batch_for_a_shard_that_is_not_ours_gives_its_memory_back() -> None:
+    given_back: list[object] = []
+
+    async def story(stand: Stand) -> None:
+        stand.pool.give_back = given_back.append  # type: ignore[method-assign]  # the test's own ear
+        stand.bring(1)
+
+    told(story)
+    assert len(given_back) == 1
