@@ -35,6 +35,7 @@ class Starts(Protocol):
     """What must be remembered about starts; blocking (see `state.ledgers.Starts`)."""
 
     def count(self, shard_id: str, position: Position | None) -> int: ...
+    def forget(self, shard_id: str, position: Position | None, count: int) -> None: ...
     def doubt(self, shard_id: str) -> bool: ...
     def set_doubt(self, shard_id: str, doubt: bool) -> None: ...
 
@@ -74,6 +75,7 @@ class Runtime:
         self._left: dict[str, ShardFigures] = {}  # of shards that were ours, and might be again
         self._lost: dict[str, ShardFigures] = {}  # of times that ended with records open
         self._beginning: dict[str, object] = {}  # whether a shard is still wanted once its start is counted
+        self._counted: dict[str, tuple[Position | None, int]] = {}  # by shard, what this life has counted
         self._chores: set[asyncio.Task[Any]] = set()
         self._failure: asyncio.Future[None] | None = None
         self._done = asyncio.Event()
@@ -92,7 +94,7 @@ class Runtime:
     async def _begin(self, shard: Shard, after: Position | None, wanted: object) -> None:
         # Counted before the first record runs, so that a host that dies again and again
         # at one spot can know it.
-        starts = await self._insist(lambda: self._starts.count(shard.shard_id, after))
+        starts = await self._count_start(shard.shard_id, after)
         doubt = await self._insist(lambda: self._starts.doubt(shard.shard_id))
         if self._beginning.get(shard.shard_id) is not wanted:
             return  # it was taken away meanwhile
@@ -102,6 +104,15 @@ class Runtime:
             return
         run = self._shards[shard.shard_id] = ShardRun(self, shard, starts, doubt)
         run.begin()
+
+    async def _count_start(self, shard_id: str, after: Position | None) -> int:
+        """How often a host has begun here. A shard that comes to us again, from another host or a new daemon,
+        has seen no host die."""
+        at, starts = self._counted.get(shard_id, (None, 0))
+        if not starts or at != after:
+            starts = await self._insist(lambda: self._starts.count(shard_id, after))
+            self._counted[shard_id] = after, starts
+        return starts
 
     def take_slot(self) -> Slot | None:
         slot: Slot | None = self.pool.take_slot()  # type: ignore[assignment]  # the pool's slots have a view
@@ -233,6 +244,8 @@ class Runtime:
             if self._shards.get(shard_id) is run:
                 del self._shards[shard_id]
                 self.engine.shard_left(shard_id)
+                if run.left_in_order and (counted := self._counted.pop(shard_id, None)):
+                    self.spawn(self._insist(lambda: self._starts.forget(shard_id, *counted)))
             self._note_change()
 
     def _forget_stopped(self, shard_id: str) -> None:
@@ -275,7 +288,7 @@ class Runtime:
         elif self._engine_ended or may_end:
             ended = all(run.over or run.idle or run.needs_human for run in runs)
         else:
-            ended = all(run.healer.over and run.healer.needs_human for run in runs)
+            ended = self.engine.has_brought_all and all(run.healer.over and run.healer.needs_human for run in runs)
         if ended:
             self.needs_human |= any(run.needs_human for run in runs)
             self._done.set()

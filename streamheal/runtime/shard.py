@@ -344,6 +344,11 @@ class ShardRun:
         return self.healer.needs_human or self._initialize_failures >= _INITIALIZE_FAILURES_HUMAN
 
     @property
+    def left_in_order(self) -> bool:
+        """Asked to leave it, and through with all of it."""
+        return self.healing_ended == "shutdown_requested" and not self._abandoned
+
+    @property
     def idle(self) -> bool:
         """Nothing read is open, and nothing more is there to read."""
         ledger = self.healer.ledger
