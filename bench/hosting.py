@@ -32,6 +32,8 @@ class NoStarts:
     def count(self, shard_id: str, position: Position | None) -> int:
         return 1
 
+    def forget(self, shard_id: str, position: Position | None, count: int) -> None: ...
+
     def doubt(self, shard_id: str) -> bool:
         return False
 

@@ -47,6 +47,7 @@ from streamheal.runtime.sealing import Sealer
 from streamheal.state import open as states
 from streamheal.state.base import State
 from streamheal.state.ledgers import Checkpoints, ReplayLedger, Starts
+from streamheal.web.emf import emitting
 from streamheal.web.server import serving
 from streamheal.workers.pool import WorkerPool
 from streamheal.workers.port import TargetFacts, WorkerOptions
@@ -223,7 +224,10 @@ async def run_stream(
         async with parts.opened(own, at_once=settings.engine == "kcl") as facts:
             await engine.open()
             runtime = parts.runtime(engine, facts, parts.store, retention_s=engine.retention_s)
-            async with serving(settings.http_address, runtime):
+            async with (
+                serving(settings.http_address, runtime),
+                emitting(settings.emf, settings.application, settings.stream, runtime),
+            ):
                 said = title or f"streamheal run   stream {settings.stream} · application {settings.application}"
                 code = await _drive(parts, runtime, said, noun)
                 if look is not None:

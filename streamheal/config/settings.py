@@ -218,6 +218,10 @@ class Settings:
     http: Annotated[str, Option(SEEING, Address(), "Where /metrics, /healthz and /readyz answer; off: nowhere.")] = (
         "127.0.0.1:9464"
     )
+    emf: Annotated[
+        bool,
+        Option(SEEING, Switch(), "Write figures for CloudWatch to stdout every minute, in its embedded metric format."),
+    ] = False
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Option(SEEING, Choice(("debug", "info", "warning", "error")), "The least important log lines to write."),

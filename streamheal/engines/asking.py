@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from streamheal.config import aws
 from streamheal.engines.pace import Backoff
 from streamheal.engines.poll_calls import Calls
 from streamheal.engines.poll_reader import FAULTS
+from streamheal.engines.poll_shards import Listed
 from streamheal.engines.threads import Threads
 from streamheal.errors import Unavailable, UsageError
 
@@ -70,6 +71,20 @@ class Asking:
         if summary["StreamStatus"] == "DELETING":
             raise UsageError(f"stream {self._name} in {self.where} is being deleted")
         return summary
+
+    async def try_to_read(self, shards: list[Listed], iterators: Mapping[str, str]) -> None:
+        """A permission that is missing shall be known before the first record is read.
+
+        Args:
+            iterators: By shard, those that there are already.
+        """
+        shard_id = next((shard.shard_id for shard in shards if shard.is_open), shards[0].shard_id)
+        iterator = iterators.get(shard_id) or await self.latest_of(shard_id)
+        await self.patiently(lambda: self._calls.records(iterator, 1))
+
+    async def latest_of(self, shard_id: str) -> str:
+        """An iterator to the shard's tip."""
+        return await self.patiently(lambda: self._calls.iterator(shard_id, "LATEST"))
 
     def _no_such_stream(self) -> str:
         told = f"no stream {self._name} in {self.where}."

@@ -99,17 +99,8 @@ class PollEngine:
         for begin in self._first:
             if begin.at == "LATEST" and begin.position is None:
                 # Asked for now, so that nothing is missed that is put once we say that we run.
-                self._latest[begin.shard_id] = await self._latest_of(calls, begin.shard_id)
-        await self._try_to_read(calls, shards)
-
-    async def _try_to_read(self, calls: Calls, shards: list[Listed]) -> None:
-        """A permission that is missing shall be known before the first record is read."""
-        shard_id = next((shard.shard_id for shard in shards if shard.is_open), shards[0].shard_id)
-        iterator = self._latest.get(shard_id) or await self._latest_of(calls, shard_id)
-        await self._asking.patiently(lambda: calls.records(iterator, 1))
-
-    async def _latest_of(self, calls: Calls, shard_id: str) -> str:
-        return await self._asking.patiently(lambda: calls.iterator(shard_id, "LATEST"))
+                self._latest[begin.shard_id] = await asking.latest_of(begin.shard_id)
+        await asking.try_to_read(shards, self._latest)
 
     # -- reading ---------------------------------------------------------------------------
 

@@ -58,6 +58,10 @@ class Figures(Protocol):
     def paused(self) -> bool: ...
     @property
     def waits_for(self) -> str | None: ...
+    @property
+    def held(self) -> bool: ...
+    @property
+    def lost(self) -> bool: ...
 
 
 class Totals(NamedTuple):
@@ -222,6 +226,7 @@ class LiveView:
         if self._title:
             parts += [Text(plain(self._title), style="bold", no_wrap=True, overflow="ellipsis"), Text()]
         below = self._below(shards)
+        shards = [shard for shard in shards if not shard.lost]
         waiting = min(_WAITING_SHOWN, sum(bool(shard.waits_for) for shard in shards))
         # Two lines more: the table's head, and what is said of those left out.
         shown, hidden = _worst(shards, max(3, self._console.height - len(parts) - len(below) - waiting - 3))
@@ -255,7 +260,7 @@ class LiveView:
                 Text(f"{shard.quarantined:,}", style=colours.SICK if shard.quarantined else ""),
                 Text(f"{shard.in_flight:,}"),
                 Text(f"{self._rates.of(shard.shard_id):,.0f}"),
-                Text(_lag(shard.lag_s)),
+                Text(_lag(shard.lag_s) if shard.held else "–"),
             ]
             if self._wide:
                 row.append(_waits(shard))

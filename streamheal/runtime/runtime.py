@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, Protocol
 
 from streamheal.core.host import Host
@@ -34,6 +35,7 @@ class Starts(Protocol):
     """What must be remembered about starts; blocking (see `state.ledgers.Starts`)."""
 
     def count(self, shard_id: str, position: Position | None) -> int: ...
+    def forget(self, shard_id: str, position: Position | None, count: int) -> None: ...
     def doubt(self, shard_id: str) -> bool: ...
     def set_doubt(self, shard_id: str, doubt: bool) -> None: ...
 
@@ -70,8 +72,10 @@ class Runtime:
         self._starts = starts
         self._until_caught_up = until_caught_up
         self._shards: dict[str, ShardRun] = {}
-        self._finished: dict[str, ShardFigures] = {}
+        self._left: dict[str, ShardFigures] = {}  # of shards that were ours, and might be again
+        self._lost: dict[str, ShardFigures] = {}  # of times that ended with records open
         self._beginning: dict[str, object] = {}  # whether a shard is still wanted once its start is counted
+        self._counted: dict[str, tuple[Position | None, int]] = {}  # by shard, what this life has counted
         self._chores: set[asyncio.Task[Any]] = set()
         self._failure: asyncio.Future[None] | None = None
         self._done = asyncio.Event()
@@ -90,7 +94,7 @@ class Runtime:
     async def _begin(self, shard: Shard, after: Position | None, wanted: object) -> None:
         # Counted before the first record runs, so that a host that dies again and again
         # at one spot can know it.
-        starts = await self._insist(lambda: self._starts.count(shard.shard_id, after))
+        starts = await self._count_start(shard.shard_id, after)
         doubt = await self._insist(lambda: self._starts.doubt(shard.shard_id))
         if self._beginning.get(shard.shard_id) is not wanted:
             return  # it was taken away meanwhile
@@ -100,6 +104,15 @@ class Runtime:
             return
         run = self._shards[shard.shard_id] = ShardRun(self, shard, starts, doubt)
         run.begin()
+
+    async def _count_start(self, shard_id: str, after: Position | None) -> int:
+        """How often a host has begun here. A shard that comes to us again, from another host or a new daemon,
+        has seen no host die."""
+        at, starts = self._counted.get(shard_id, (None, 0))
+        if not starts or at != after:
+            starts = await self._insist(lambda: self._starts.count(shard_id, after))
+            self._counted[shard_id] = after, starts
+        return starts
 
     def take_slot(self) -> Slot | None:
         slot: Slot | None = self.pool.take_slot()  # type: ignore[assignment]  # the pool's slots have a view
@@ -118,7 +131,8 @@ class Runtime:
 
     def lag_measured(self, shard_id: str, lag_s: float, at_tip: bool) -> None:
         if run := self._shards.get(shard_id):
-            run.lag_s, run.at_tip = lag_s, at_tip
+            run.lag.measured(lag_s, self.clock())
+            run.at_tip = at_tip
             self._look_whether_done()
 
     def shard_ended(self, shard_id: str) -> None:
@@ -131,14 +145,14 @@ class Runtime:
         if run := self._shards.get(shard_id):
             run.lose()
             self.shard_over(run)
-            self._shards.pop(shard_id, None)
+            self._forget_stopped(shard_id)
 
     def shutdown_requested(self, shard_id: str) -> None:
         self._beginning.pop(shard_id, None)
         run = self._shards.get(shard_id)
         if run is None or run.over:
             # Not begun, or stopped for a human: there is nothing to finish.
-            self._shards.pop(shard_id, None)
+            self._forget_stopped(shard_id)
             self.engine.shard_left(shard_id)
         else:
             run.tell(Signal.SHUTDOWN_REQUESTED)
@@ -218,16 +232,38 @@ class Runtime:
         if run.over:
             return
         run.over = True
-        self._finished[shard_id] = run.figures()
         stopped = run.healer.needs_human
         self.needs_human |= stopped
         if run.healing_ended == "shard_ended":
+            self._keep_figures(run)
             self.spawn(self._complete(run))
+        elif stopped:
+            self._note_change()  # it is ours until it is taken away, and goes on to tell how far behind it falls
         else:
-            if not stopped and self._shards.get(shard_id) is run:
+            self._keep_figures(run)
+            if self._shards.get(shard_id) is run:
                 del self._shards[shard_id]
                 self.engine.shard_left(shard_id)
+                if run.left_in_order and (counted := self._counted.pop(shard_id, None)):
+                    self.spawn(self._insist(lambda: self._starts.forget(shard_id, *counted)))
             self._note_change()
+
+    def _forget_stopped(self, shard_id: str) -> None:
+        """It had stopped for a human, who has to look elsewhere now."""
+        run = self._shards.pop(shard_id, None)
+        if run is not None and run.healing_ended != "shard_ended":
+            self._keep_figures(run)
+
+    def _keep_figures(self, run: ShardRun) -> None:
+        shard_id = run.shard.shard_id
+        figures = run.figures()
+        # At the end of the run people still want to see what was open.
+        figures = replace(figures, held=False) if self._stopping else figures.left()
+        figures = figures.after(self._left.pop(shard_id, None))
+        if figures.lost:
+            self._lost[shard_id] = figures.after(self._lost.get(shard_id))
+        else:
+            self._left[shard_id] = figures
 
     async def _complete(self, run: ShardRun) -> None:
         await self._insist_async(lambda: self.engine.shard_complete(run.shard.shard_id))
@@ -248,11 +284,11 @@ class Runtime:
         runs = self._shards.values()
         may_end = self._until_caught_up and self.engine.has_brought_all
         if not runs:
-            ended = self._engine_ended or (may_end and bool(self._finished))
+            ended = self._engine_ended or (may_end and bool(self._left or self._lost))
         elif self._engine_ended or may_end:
             ended = all(run.over or run.idle or run.needs_human for run in runs)
         else:
-            ended = all(run.healer.over and run.healer.needs_human for run in runs)
+            ended = self.engine.has_brought_all and all(run.healer.over and run.healer.needs_human for run in runs)
         if ended:
             self.needs_human |= any(run.needs_human for run in runs)
             self._done.set()
@@ -310,10 +346,12 @@ class Runtime:
                 self.wake_at(run.healer.wakes_at)
 
     def figures(self) -> list[ShardFigures]:
-        """Every shard this host has had, in the order of their ids."""
-        found = dict(self._finished)
-        found.update({shard_id: run.figures() for shard_id, run in self._shards.items() if not run.over})
-        return [found[shard_id] for shard_id in sorted(found)]
+        """Every shard this host has had, in the order of their ids; what was `lost` of one stands by itself."""
+        found = dict(self._left)
+        for shard_id, run in self._shards.items():
+            if not run.over or run.healing_ended != "shard_ended":
+                found[shard_id] = run.figures().after(self._left.get(shard_id))
+        return sorted((*self._lost.values(), *found.values()), key=lambda shard: (shard.shard_id, not shard.lost))
 
     async def _insist(self, call: Callable[[], Any]) -> Any:
         return await self._insist_async(lambda: asyncio.to_thread(call))

@@ -43,6 +43,7 @@ from streamheal.quarantine.prose import title
 from streamheal.records import Position, Shard
 from streamheal.runtime.casebook import Casebook
 from streamheal.runtime.figures import ShardFigures
+from streamheal.runtime.lag import Lag
 from streamheal.runtime.surroundings import Surroundings
 from streamheal.workers.port import Hook
 
@@ -62,7 +63,7 @@ class ShardRun:
         self.healer = Healer(shard.shard_id, runtime.policy, runtime.core_host, starts=starts, doubt=doubt)
         self.seat = runtime.pool.seat(shard, self)
         self.at_tip = False
-        self.lag_s: float | None = None
+        self.lag = Lag()
         self.over = False
         self._casebook = Casebook()
         self._spans = 0
@@ -287,6 +288,7 @@ class ShardRun:
         ledger = self.healer.ledger
         if ledger.in_flight or ledger.unreported:
             self._abandoned = True
+            self._done_so_far()  # the last moment at which the marks can be read
             self.seat.abandon()
 
     def _end(self, hook: Hook) -> None:
@@ -342,6 +344,11 @@ class ShardRun:
         return self.healer.needs_human or self._initialize_failures >= _INITIALIZE_FAILURES_HUMAN
 
     @property
+    def left_in_order(self) -> bool:
+        """Asked to leave it, and through with all of it."""
+        return self.healing_ended == "shutdown_requested" and not self._abandoned
+
+    @property
     def idle(self) -> bool:
         """Nothing read is open, and nothing more is there to read."""
         ledger = self.healer.ledger
@@ -352,9 +359,9 @@ class ShardRun:
         first = ledger.first_open()
         for span in [span for span in self._arrived if first is None or span < first]:
             del self._arrived[span]
-        oldest_s = self._runtime.clock() - self._arrived[first] if first in self._arrived else None
-        arrival = self.seat.arrival()
-        age_s = max(self.lag_s or 0.0, self._runtime.wall_clock() - arrival if arrival is not None else 0.0)
+        now, arrival = self._runtime.clock(), self.seat.arrival()
+        oldest_age_s = None if arrival is None else self._runtime.wall_clock() - arrival
+        age_s = self.lag.age_s(now, oldest_age_s)
         retention_s = self._runtime.retention_s
         done = self._done_so_far()
         return ShardFigures(
@@ -366,9 +373,9 @@ class ShardRun:
             quarantined_by_reason=dict(self._reasons),
             filtered=ledger.filtered,
             in_flight=ledger.in_flight - (done - ledger.done),
-            lag_s=self.lag_s,
-            retention_left_s=None if retention_s is None else retention_s - age_s,
-            oldest_open_s=oldest_s,
+            lag_s=self.lag.lag_s(now, oldest_age_s),
+            retention_left_s=None if retention_s is None or age_s is None else retention_s - age_s,
+            oldest_open_s=now - self._arrived[first] if first in self._arrived else None,
             paused=self.healer.paused,
             waits_for=self._waits_for(),
             attempts_by_outcome=dict(self._attempts),

@@ -141,7 +141,7 @@ class Starts:
 
     def count(self, shard_id: str, position: Position | None) -> int:
         """How often a host began from this very checkpoint, this time included; written down first."""
-        at = None if position is None else f"{position.sequence}/{position.sub_sequence}"
+        at = _at(position)
 
         def one_more(value: dict[str, Any]) -> dict[str, Any]:
             before = int(value.get("count") or 0) if value.get("checkpoint") == at else 0
@@ -149,12 +149,26 @@ class Starts:
 
         return int(self._rows.change(self._prefix + shard_id, one_more)["count"])
 
+    def forget(self, shard_id: str, position: Position | None, count: int) -> None:
+        """The shard was left in order: who had counted so many has not died there. Its next host may have
+        counted meanwhile, and then that stands."""
+        ours = {"checkpoint": _at(position), "count": count}
+
+        def none(value: dict[str, Any]) -> dict[str, Any]:
+            return {**value, "count": 0} if ours.items() <= value.items() else value
+
+        self._rows.change(self._prefix + shard_id, none)
+
     def doubt(self, shard_id: str) -> bool:
         """Whether the last to be set aside here was so with nobody to ask, and nothing succeeded since."""
         return bool(self._rows.read(self._prefix + shard_id).get("doubt"))
 
     def set_doubt(self, shard_id: str, doubt: bool) -> None:
         self._rows.change(self._prefix + shard_id, lambda value: {**value, "doubt": doubt})
+
+
+def _at(position: Position | None) -> str | None:
+    return None if position is None else f"{position.sequence}/{position.sub_sequence}"
 
 
 class ReplayLedger:

@@ -3,6 +3,11 @@
 Nothing is counted here. Each scrape asks the runtime once, in the event loop's thread, where
 nothing can change in between: read = done + quarantined + filtered + in flight holds in every
 answer, and not only on average.
+
+A shard that this host holds no longer has counts and nothing else. If records of it were open when
+it was taken away, its counts end as well: "read" may not fall, and what was open is read again by
+the shard's next host, so that nothing would ever add up. Should it come back, they begin at 0, as
+after a restart.
 """
 
 from __future__ import annotations
@@ -34,7 +39,7 @@ class Snapshot(Protocol):
     def keeper(self) -> Writes: ...
 
     def figures(self) -> Sequence[ShardFigures]:
-        """Every shard this host has had."""
+        """Every shard this host has had. Of one that was lost with records open there may be two."""
 
 
 _SHARD = ("stream", "shard")
@@ -81,6 +86,8 @@ def _records(shards: Sequence[ShardFigures]) -> Iterable[Metric]:
     )
     in_flight = GaugeMetricFamily("streamheal_records_in_flight", "Records read and not settled yet", labels=_SHARD)
     for shard in shards:
+        if shard.lost:
+            continue
         labels = (shard.stream, shard.shard_id)
         read.add_metric(labels, shard.read)
         done.add_metric(labels, shard.done)
@@ -92,7 +99,7 @@ def _records(shards: Sequence[ShardFigures]) -> Iterable[Metric]:
 
 
 def _times(shards: Sequence[ShardFigures]) -> Iterable[Metric]:
-    lag = GaugeMetricFamily("streamheal_shard_lag_seconds", "How far behind its tip a shard is read", labels=_SHARD)
+    lag = GaugeMetricFamily("streamheal_shard_lag_seconds", "How far behind its tip a shard is", labels=_SHARD)
     retention = GaugeMetricFamily(
         "streamheal_retention_left_seconds", "Until the stream forgets the oldest open record", labels=_SHARD
     )
@@ -103,6 +110,8 @@ def _times(shards: Sequence[ShardFigures]) -> Iterable[Metric]:
         "streamheal_paused", "1 while a shard waits because everything fails, else 0", labels=_SHARD
     )
     for shard in shards:
+        if not shard.held:
+            continue
         labels = (shard.stream, shard.shard_id)
         for family, value in ((lag, shard.lag_s), (retention, shard.retention_left_s), (oldest, shard.oldest_open_s)):
             if value is not None:

@@ -68,6 +68,17 @@ def test_rates_are_of_the_last_seconds() -> None:
     assert printed(on).split("\n")[1].split()[5] == "2,000"
 
 
+def test_a_shard_that_is_not_ours_any_more_has_no_lag_and_one_that_was_lost_no_row() -> None:
+    """What was done of them stays in the sum."""
+    on = console(120)
+    ended = shard(0, read=92, in_flight=0, lag_s=None, held=False)
+    lost = shard(1, read=92, in_flight=0, lag_s=None, held=False, lost=True)
+    text = picture(view(on, ended, lost), on)
+    assert text.split("\n")[3].split() == ["…000000", "92", "90", "2", "0", "0", "–"]
+    assert "…000001" not in text
+    assert " 184 orders   180 done   4 in quarantine   0 open" in text
+
+
 @pytest.mark.parametrize(("width", "height", "shards"), [(80, 24, 4), (80, 24, 100), (120, 30, 4), (120, 30, 200)])
 def test_it_fits_on_the_screen(width: int, height: int, shards: int) -> None:
     on = console(width, height=height)

@@ -236,7 +236,15 @@ class FakeShelf:
 
 
 class FakeStarts:
+    def __init__(self) -> None:
+        self.counted: list[tuple[str, Position | None]] = []
+        self.forgotten: list[str] = []
+
+    def forget(self, shard_id: str, position: Position | None, count: int) -> None:
+        self.forgotten.append(shard_id)
+
     def count(self, shard_id: str, position: Position | None) -> int:
+        self.counted.append((shard_id, position))
         return 1
 
     def doubt(self, shard_id: str) -> bool:

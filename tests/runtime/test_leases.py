@@ -29,11 +29,11 @@ class Stand:
     """A running runtime over fakes."""
 
     def __init__(self) -> None:
-        self.engine, self.pool = LeasingEngine(), FakePool(fine)
+        self.engine, self.pool, self.starts = LeasingEngine(), FakePool(fine), FakeStarts()
         chronicle = Chronicle(structlog.get_logger())
         self.runtime = Runtime(
             engine=self.engine, pool=self.pool, policy=QUICK, keeper=Keeper(FakeShelf(), chronicle), seal=_seal,
-            starts=FakeStarts(), chronicle=chronicle,
+            starts=self.starts, chronicle=chronicle,
         )  # fmt: skip
 
     async def started(self) -> None:
@@ -147,3 +147,30 @@ def test_a_batch_for_a_shard_that_is_not_ours_gives_its_memory_back() -> None:
 
     told(story)
     assert len(given_back) == 1
+
+
+def test_a_shard_that_comes_to_the_same_host_again_has_seen_no_host_die() -> None:
+    """Its daemon died, say: the start is counted once, or cautious mode would come of it."""
+
+    async def story(stand: Stand) -> None:
+        await stand.started()
+        stand.runtime.lease_lost("shard-0")
+        await stand.started()
+
+    assert told(story).starts.counted == [("shard-0", None)]
+
+
+def test_a_start_is_forgotten_once_the_shard_is_left_in_order() -> None:
+    async def story(stand: Stand) -> None:
+        await stand.started()
+
+    assert told(story).starts.forgotten == ["shard-0"]
+
+
+def test_a_start_is_not_forgotten_by_a_shard_that_was_lost() -> None:
+    async def story(stand: Stand) -> None:
+        await stand.started()
+        stand.bring(1)
+        stand.runtime.lease_lost("shard-0")
+
+    assert told(story).starts.forgotten == []

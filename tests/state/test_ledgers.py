@@ -117,6 +117,22 @@ def test_starts_from_one_checkpoint_are_counted(state: SqliteState) -> None:
     assert Starts(state, "shop-orders", "orders").count("shardId-000000000001", FAR) == 1
 
 
+def test_a_shard_left_in_order_is_begun_as_for_the_first_time(state: SqliteState) -> None:
+    starts = Starts(state, "shop-orders", "orders")
+    assert [starts.count(SHARD, FAR), starts.count(SHARD, FAR)] == [1, 2]
+    starts.forget(SHARD, FAR, 2)
+    assert Starts(state, "shop-orders", "orders").count(SHARD, FAR) == 1
+
+
+def test_what_the_next_host_has_counted_meanwhile_stands(state: SqliteState) -> None:
+    """The shard is handed over before the old host has forgotten its start."""
+    old, new = Starts(state, "shop-orders", "orders"), Starts(state, "shop-orders", "orders")
+    assert old.count(SHARD, FAR) == 1
+    assert new.count(SHARD, FAR) == 2
+    old.forget(SHARD, FAR, 1)
+    assert new.count(SHARD, FAR) == 3
+
+
 def test_doubt_outlives_the_host_and_its_starts(state: SqliteState) -> None:
     starts = Starts(state, "shop-orders", "orders")
     assert not starts.doubt(SHARD)

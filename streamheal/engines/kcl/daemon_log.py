@@ -15,6 +15,7 @@ from streamheal.engines.base import Log
 _LEVELS = {"ERROR": "error", "WARN": "warning", "INFO": "info", "DEBUG": "debug", "TRACE": "debug"}
 _STARTED = "Initialization complete. Starting worker loop."
 _CREDENTIALS_RIGHT = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run where AWS gives a role"
+_METRICS = "CloudWatch"  # without which KCL reads as well
 _SAID_CHARACTERS_MAX = 500
 
 # How the AWS SDK for Java tells of an answer: `User: … is not authorized to … (Service: Kinesis, Status Code: 400,`
@@ -22,7 +23,7 @@ _ANSWER = re.compile(r"(\w+Exception): ([^|]*?) \(Service: (\w+), Status Code: (
 _SKEWED = re.compile(r"RequestTimeTooSkewed|Signature (?:expired|not yet current)|InvalidSignatureException")
 _NOT_ALLOWED = re.compile(r"not authorized to perform|AccessDenied|UnrecognizedClientException|security token", re.I)
 _NO_CREDENTIALS = re.compile(r"Unable to construct any provider|Unable to load credentials from any of the providers")
-_NO_STREAM = re.compile(r"Stream \S+ under account \d+ not found|ResourceNotFoundException: [^|]*[Ss]tream")
+_NO_STREAM = re.compile(r"Stream \S+ under account \d+ not found")
 _NO_JVM = re.compile(r"Could not (?:create the Java Virtual Machine|find or load main class)|Invalid maximum heap size")
 _OTHER_TABLE = re.compile(r"The provided key element does not match the schema")
 
@@ -53,7 +54,7 @@ def misconfiguration(text: str) -> str | None:
         return f"KCL finds no AWS credentials: {_CREDENTIALS_RIGHT}"
     if _SKEWED.search(text):
         return None  # the SDK corrects for the clock and tries again
-    if _NOT_ALLOWED.search(text):
+    if _NOT_ALLOWED.search(text) and not (found and found[3] == _METRICS):
         return f"AWS does not allow what KCL needs: {said}"
     if _NO_STREAM.search(text):
         return f"the stream is not there: {said}"

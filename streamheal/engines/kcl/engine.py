@@ -1,8 +1,6 @@
 """Records from KCL: the engine for any number of containers.
 
-    KclEngine ──► Daemon (a JVM) ──► a stub a shard ──► Doorway ──► a Pipe a shard ──► the runtime
-        ▲            │ dies                                            │
-        └────────────┴── its leader's lock is released, it is started again
+    Lives ──► Daemon (a JVM) ──► a stub a shard ──► Doorway ──► a Pipe a shard ──► the runtime
 
 KCL owns leases, balancing, reshards and checkpoints. What is done here is to start it, to hear its
 log, to speak for its children, and to be quicker than it about what only we can know: that our own
@@ -14,9 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -29,19 +25,18 @@ from streamheal.config import aws
 from streamheal.config.aws import AwsOptions
 from streamheal.engines.asking import Asking
 from streamheal.engines.base import Batch, Log, Sink, Slot
-from streamheal.engines.kcl.daemon import Daemon
 from streamheal.engines.kcl.doorway import Doorway
 from streamheal.engines.kcl.heap import usual_heap_bytes
 from streamheal.engines.kcl.identity import take_seat
-from streamheal.engines.kcl.jars import Jars, find_jars, find_java
+from streamheal.engines.kcl.jars import find_jars, find_java
+from streamheal.engines.kcl.lives import Body, Lives
 from streamheal.engines.kcl.pipe import Pipe
 from streamheal.engines.kcl.properties import TIMEOUT_S, Endpoints, daemon_properties
 from streamheal.engines.kcl.tables import Tables
-from streamheal.engines.pace import Backoff
 from streamheal.engines.poll_calls import Calls
 from streamheal.engines.poll_shards import StartAt
 from streamheal.engines.threads import Threads
-from streamheal.errors import StreamhealError, Unavailable, UsageError
+from streamheal.errors import StreamhealError, Unavailable
 from streamheal.records import Dialect, Position, Shard
 
 _STUB = Path(__file__).with_name("stub.py")
@@ -49,16 +44,10 @@ _START_PATIENCE_S = 10.0
 _CALLS_AT_ONCE = 4
 _FAULTS = (ClientError, BotoCoreError)
 
-# A daemon that has lived so long began well: its next death is a new matter.
-_LIVED_WELL_S = 60.0
-_RESTART_S_MIN, _RESTART_S_MAX = 0.2, 30.0
-_STILLBORN_MAX = 3
 _KEEP_ALIVE_S = 30.0
 _LOOK_S = 1.0
-_DEATH_IS_TOLD_S = 0.2
 _CHECKPOINT_WITHIN_S = 60.0
-# Once nothing of us depends on it: its own end takes 3 to 5 s (KCL 3.1.3).
-_END_WITHIN_S = 5.0
+_FOLDER_BYTES_MAX = 70
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_CLOUDWATCH", "AWS_ENDPOINT_URL")
 
 
@@ -105,14 +94,10 @@ class KclEngine:
         self._tables: Tables | None = None
         self._doorway: Doorway | None = None
         self._folder: Path | None = None
-        self._java = ""
-        self._jars: Jars | None = None
-        self._daemon: Daemon | None = None
+        self._lives: Lives | None = None
         self._retention_s: float | None = None
-        self._properties: Path
         self._sink: Sink
-        self._troubled: asyncio.Event
-        self._handed_out_again: asyncio.Event
+        self._handed_out_again = asyncio.Event()
         self._stopping = self._ever_read = False
         self._has_brought_all = False
 
@@ -132,21 +117,31 @@ class KclEngine:
     # -- before a record is read -------------------------------------------------------------
 
     async def open(self) -> None:
-        self._java = await asyncio.to_thread(find_java)
-        self._jars = await asyncio.to_thread(find_jars)
+        java = await asyncio.to_thread(find_java)
+        jars = await asyncio.to_thread(find_jars)
         calls = self._calls = await self._threads.call(lambda: Calls(self._stream, self._options))
         tables = self._tables = await self._threads.call(lambda: Tables(self._application, self._options))
         asking = Asking(self._stream, calls, self._threads, self._patience_s)
         summary = await asking.summary()
         self._retention_s = summary["RetentionPeriodHours"] * 3600.0
-        if self._heap_bytes is None:
-            self._heap_bytes = usual_heap_bytes(summary["OpenShardCount"])
+        shards, _ = await asking.patiently(calls.shards)
+        await asking.try_to_read(shards, {})
         await asking.patiently(tables.check, f"look at KCL's tables of {self._application} in DynamoDB")
-        self._folder = Path(tempfile.mkdtemp(prefix="streamheal-", dir=_folder_without_spaces()))
+        self._folder = Path(tempfile.mkdtemp(prefix="streamheal-", dir=_plain_folder()))
         self._doorway = Doorway(self._folder, self._stub_arrived, self._log)
         self._doorway.open()
-        self._properties = self._folder / "daemon.properties"
-        self._properties.write_text(self._told(calls, tables), encoding="iso-8859-1")
+        properties = self._folder / "daemon.properties"
+        properties.write_text(self._told(calls, tables), encoding="iso-8859-1")
+        heap_bytes = self._heap_bytes or usual_heap_bytes(summary["OpenShardCount"])
+        self._lives = Lives(
+            Body(java, jars, heap_bytes, properties, self.worker_id),
+            tables,
+            self._threads,
+            self._log,
+            died=self._lose_all,
+            has_read=lambda: self._ever_read,
+            still_there=self._still_there,
+        )
 
     def _told(self, calls: Calls, tables: Tables) -> str:
         assert self._doorway is not None
@@ -179,114 +174,36 @@ class KclEngine:
         link.symlink_to(path)
         return str(link)
 
-    # -- the daemon's lives -------------------------------------------------------------------
+    # -- what runs meanwhile ------------------------------------------------------------------
 
     async def run(self, sink: Sink) -> None:
+        assert self._lives is not None, "not open"
         self._sink = sink
         beside = [asyncio.ensure_future(self._keep_alive())]
         if self._until_caught_up:
             beside.append(asyncio.ensure_future(self._look_for_leases()))
         try:
-            await self._live()
+            await self._lives.live()
         finally:
             # What is open is still finished and checkpointed; that is why the pipes stay.
             self._stopping = True
-            self._handed_out_again = asyncio.Event()
             for task in beside:
                 task.cancel()
             for pipe in list(self._every_pipe):
                 pipe.drain()
-            if self._daemon is not None:
-                self._daemon.terminate()
+            self._lives.ask_to_end()
 
-    async def _live(self) -> None:
-        loop = asyncio.get_running_loop()
-        backoff, stillborn = Backoff(_RESTART_S_MIN, _RESTART_S_MAX), 0
-        await self._release_leader()  # of an earlier life that was killed with its host
-        while True:
-            began = loop.time()
-            daemon = await self._start()
-            code = await self._see_it_through(daemon)
-            lived_s = loop.time() - began
-            self._lose_all("the daemon died")
-            await self._release_leader()
-            stillborn = 0 if daemon.log.started else stillborn + 1
-            if stillborn >= _STILLBORN_MAX and not self._ever_read:
-                raise UsageError(f"KCL's daemon ends as soon as it starts ({_ended(code)}): {daemon.log.said}")
-            if lived_s >= _LIVED_WELL_S:
-                backoff = Backoff(_RESTART_S_MIN, _RESTART_S_MAX)
-            wait_s = backoff.wait_s(random.random())
-            self._log.warning(
-                "daemon_died",
-                how=_ended(code),
-                lived_s=round(lived_s, 1),
-                again_in_s=round(wait_s, 1),
-                said=daemon.log.said,
-            )
-            await asyncio.sleep(wait_s)
-
-    async def _start(self) -> Daemon:
-        assert self._jars is not None
-        assert self._heap_bytes is not None
-        self._troubled = asyncio.Event()
-        self._daemon = await Daemon.start(
-            java=self._java,
-            jars=self._jars.folder,
-            heap_bytes=self._heap_bytes,
-            properties=self._properties,
-            log=self._log,
-            troubled=self._troubled.set,
-        )
-        self._log.info(
-            "daemon_started",
-            pid=self._daemon.pid,
-            kcl=self._jars.version,
-            worker_id=self.worker_id,
-            heap_mib=self._heap_bytes >> 20,
-            properties=str(self._properties),
-        )
-        return self._daemon
-
-    async def _see_it_through(self, daemon: Daemon) -> int:
-        """Its exit code, once it has died.
-
+    async def _still_there(self) -> None:
+        """
         Raises:
-            UsageError: It says that the configuration is wrong, and has never read a record.
             StreamhealError: The stream was deleted while it was read.
         """
-        ended = asyncio.ensure_future(daemon.wait())
-        troubled = asyncio.ensure_future(self._troubled.wait())
-        try:
-            await asyncio.wait((ended, troubled), return_when=asyncio.FIRST_COMPLETED)
-            if troubled.done():
-                await self._face(daemon)
-            return await ended
-        finally:
-            for task in (ended, troubled):
-                task.cancel()
-
-    async def _face(self, daemon: Daemon) -> None:
-        """What the daemon says cannot be mended by another try: is it so?"""
-        trouble = daemon.log.trouble
-        if not self._ever_read:
-            raise UsageError(f"the engine kcl cannot start: {trouble}")
         assert self._calls is not None
         try:
             await self._threads.call(self._calls.summary)
         except _FAULTS as error:
             if aws.code(error) == "ResourceNotFoundException":
                 raise StreamhealError(f"stream {self._stream} was deleted while read") from error
-        # Once running, it is waited out: whoever took a permission away may give it back.
-
-    async def _release_leader(self) -> None:
-        """Our daemon is dead, and so leads nobody: its lock would keep a fleet waiting for two minutes."""
-        assert self._tables is not None
-        try:
-            if await self._threads.call(lambda: self._tables.release_leader(self.worker_id)):  # type: ignore[union-attr]  # closed later than this
-                self._log.info("leader_released", worker_id=self.worker_id)
-        except _FAULTS as error:
-            told = aws.explain(error, "release the leader's lock of a dead daemon")
-            self._log.warning("leader_not_released", error=str(told))
 
     async def _keep_alive(self) -> None:
         seconds = self._handed_on.get("timeoutInSeconds", "")
@@ -331,16 +248,17 @@ class KclEngine:
             pipe.leave()
             self._handed_out_again.set()
             return
-        if before := self._pipes.pop(pipe.shard_id, None):
-            before.close("its shard was handed out anew")
+        if before := self._pipes.get(pipe.shard_id):
+            before.close()  # the runtime hears that it is lost, if it has not left it
         self._pipes[pipe.shard_id] = pipe
-        self._ever_read = True
         self._sink.shard_started(Shard(shard_id=pipe.shard_id, stream=self._stream), after)
 
     def brought(self, pipe: Pipe, slot: Slot, length: int) -> None:
+        self._ever_read = True
         self._sink.batch_arrived(pipe.shard_id, Batch(slot, length, Dialect.DAEMON))
 
     def measured(self, pipe: Pipe, lag_s: float) -> None:
+        self._ever_read = True
         self._sink.lag_measured(pipe.shard_id, lag_s, at_tip=lag_s == 0)
 
     def ended(self, pipe: Pipe) -> None:
@@ -359,19 +277,12 @@ class KclEngine:
         self._every_pipe.discard(pipe)
         if self._pipes.get(pipe.shard_id) is pipe:
             del self._pipes[pipe.shard_id]
-        if why is not None and self._daemon is not None:
-            # It may have died itself, which is told before this is looked at.
-            asyncio.get_running_loop().call_later(_DEATH_IS_TOLD_S, self._broke, self._daemon, pipe.shard_id, why)
+        if why is not None and self._lives is not None:
+            self._lives.pipe_broke(pipe.shard_id, why)
 
-    def _broke(self, daemon: Daemon, shard_id: str, why: str) -> None:
-        if not daemon.ended and not self._stopping:
-            # It has lost a child, and so ends; by itself it would first wait out its whole grace.
-            self._log.warning("pipe_broke", stream=self._stream, shard_id=shard_id or None, why=why)
-            daemon.kill()
-
-    def _lose_all(self, why: str) -> None:
+    def _lose_all(self) -> None:
         for pipe in list(self._every_pipe):
-            pipe.close(why)
+            pipe.close("the daemon has ended")
 
     # -- what the runtime says --------------------------------------------------------------------
 
@@ -413,9 +324,9 @@ class KclEngine:
     async def close(self) -> None:
         for pipe in list(self._every_pipe):
             pipe.leave()
-        if self._daemon is not None:
-            await self._end(self._daemon)
-        self._lose_all("we end")
+        if self._lives is not None:
+            await self._lives.end(self._handed_out_again)
+        self._lose_all()
         if self._doorway is not None:
             self._doorway.close()
         if self._folder is not None:
@@ -426,29 +337,13 @@ class KclEngine:
                 client.close()
         self._seat.leave()
 
-    async def _end(self, daemon: Daemon) -> None:
-        """Let it end by itself, for a while; what it leaves undone then is ours to do."""
-        if not daemon.ended:
-            daemon.terminate()
-            over = asyncio.ensure_future(daemon.wait())
-            again = asyncio.ensure_future(self._handed_out_again.wait())
-            await asyncio.wait((over, again), timeout=_END_WITHIN_S, return_when=asyncio.FIRST_COMPLETED)
-            again.cancel()
-            daemon.kill()
-            code = await over
-            self._log.info("daemon_ended", how=_ended(code))
-        await self._release_leader()
 
-
-def _folder_without_spaces() -> str | None:
-    """The temporary folder, or /tmp where its path has spaces; None leaves it to `tempfile`."""
-    return "/tmp" if " " in tempfile.gettempdir() else None
+def _plain_folder() -> str:
+    """The temporary folder; or /tmp, where its path has spaces or is too long for a socket's (108 bytes)."""
+    usual = tempfile.gettempdir()
+    return "/tmp" if " " in usual or len(os.fsencode(usual)) > _FOLDER_BYTES_MAX else usual
 
 
 def _not_usual(endpoint: str) -> str | None:
     """An endpoint that KCL would not find by itself."""
     return None if ".amazonaws.com" in endpoint else endpoint
-
-
-def _ended(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name

@@ -84,6 +84,8 @@ def take_seat(application: str, worker_id: str | None) -> Seat:
     base = worker_id or place()
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.lstat().st_uid != os.getuid():
+            raise UsageError(f"{folder} is another user's. TMPDIR names another folder")
         for number in range(1, 2 if worker_id else _HOSTS_MAX):
             name = base if number == 1 else f"{base}-{number}"
             file = folder / f"{_file_name(application)}.{_file_name(name)}.lock"
