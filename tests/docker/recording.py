@@ -57,14 +57,14 @@ class Recording(app.App):
         if service == "s3":
             return [_of_s3(scope)]
         operation = headers.get("x-amz-target", "").rpartition(".")[2]
+        if service not in ("dynamodb", "kinesis"):
+            return [(f"{service}:{operation or scope['path'].rpartition('/')[2]}", "*")]
         request = _decoded(headers.get("content-type", ""), body)
         if service == "dynamodb":
             return [(f"dynamodb:{operation}", _table(request))]
-        if service == "kinesis":
-            # An iterator or a token stands for a stream that it does not name; there is one in a recording.
-            self._stream = _stream(request) or self._stream
-            return [(f"kinesis:{operation}", f"arn:aws:kinesis:{_REGION}:{_ACCOUNT}:stream/{self._stream}")]
-        return [(f"{service}:{operation or scope['path']}", "*")]
+        # An iterator or a token stands for a stream that it does not name; there is one in a recording.
+        self._stream = _stream(request) or self._stream
+        return [(f"kinesis:{operation}", f"arn:aws:kinesis:{_REGION}:{_ACCOUNT}:stream/{self._stream}")]
 
 
 def _decoded(content_type: str, body: bytes) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,13 @@ def test_every_stage_stands_on_the_base_that_may_be_chosen() -> None:
     first = instructions()[0]
     assert (first["instruction"], first["value"]) == ("ARG", "BASE=python:3.13-slim-bookworm")
     assert {one["value"].split(" AS ")[0] for one in instructions() if one["instruction"] == "FROM"} == {"${BASE}"}
+
+
+def test_its_kcl_is_the_one_that_the_extra_has() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (default,) = (one["value"] for one in instructions() if one["value"].startswith("KCL="))
+    assert default.removeprefix("KCL=") in extras["kcl"]
+    assert (ROOT / "requirements" / "kcl-ext.txt").read_text().splitlines()[-1] in DOCKERFILE.read_text()
 
 
 def test_it_does_not_run_as_root_and_is_stopped_by_a_signal_that_streamheal_gets() -> None:

@@ -18,10 +18,45 @@ from typing import Any
 import boto3
 import pytest
 
+from streamheal.engines.kcl import jars
+from streamheal.errors import UsageError
 from tests.docker import recording
 from tests.docker.recording import Call
 from tests.docker.template import Grant, Template
 from tests.whole.running import Site, orders, put, wait_until
+
+_TABLE = "arn:aws:dynamodb:us-east-1:123456789012:table/orders"
+
+# What is granted, and what a run as short as this one does not do: each with when it is done.
+RARE = {
+    Grant("dynamodb:UpdateItem", f"{_TABLE}-CoordinatorState"): (
+        "the leader renews its lock every 30 s (KCL 3.1.3, DynamoDBLockBasedLeaderDecider)"
+    ),
+    Grant("dynamodb:DeleteItem", f"{_TABLE}-WorkerMetricStats"): (
+        "the leader removes what a worker left behind that is long gone (KCL 3.1.3, LeaseAssignmentManager)"
+    ),
+    Grant("dynamodb:Query", f"{_TABLE}-streamheal"): (
+        "checkpoints of the engine poll, which the same container runs with STREAMHEAL_ENGINE=poll"
+    ),
+}
+
+# The first lines are streamheal's own defaults, which a file of the user's replaces; the others make
+# seconds of KCL's minutes, and many calls to DynamoDB: for tests only.
+QUICK = """
+initialPositionInStream = TRIM_HORIZON
+retrievalMode = POLLING
+metricsLevel = NONE
+failoverTimeMillis = 2000
+leaseAssignmentIntervalMillis = 1000
+shardSyncIntervalMillis = 1
+idleTimeBetweenReadsInMillis = 200
+parentShardPollIntervalMillis = 500
+listShardsBackoffTimeInMillis = 100
+schedulerInitializationBackoffTimeMillis = 100
+taskBackoffTimeMillis = 100
+workerMetricsReporterFreqInMillis = 1000
+inMemoryWorkerMetricsCaptureFrequencyMillis = 500
+"""
 
 
 class Aws:
@@ -89,7 +124,7 @@ def run(aws: Aws, folder: Path, template: Template, **more: str) -> list[Call]:
     log = folder / "log"
     host = site.start("run", STREAMHEAL_HTTP="off", **more)
     try:
-        wait_until(lambda: host.poll() is not None or len(site.effects()) == 297, timeout_s=180)
+        wait_until(lambda: host.poll() is not None or len(site.effects()) == 297, timeout_s=90)
         wait_until(lambda: host.poll() is not None or log.read_text().count('"record_quarantined"') == 3)
         assert host.poll() is None, log.read_text()
         host.send_signal(signal.SIGTERM)
@@ -108,6 +143,14 @@ def not_granted(calls: list[Call], grants: set[Grant]) -> set[tuple[str, str]]:
     }
 
 
+def not_used(calls: list[Call], grants: set[Grant]) -> set[Grant]:
+    return {
+        grant
+        for grant in grants
+        if not any(grant.action == call.action and fnmatchcase(call.resource, grant.resource) for call in calls)
+    }
+
+
 def test_a_run_on_one_process_asks_for_nothing_that_is_not_granted(recorded: Aws, tmp_path: Path) -> None:
     """Engine poll in the same container, for the time before there is more than one."""
     template = Template()
@@ -116,3 +159,54 @@ def test_a_run_on_one_process_asks_for_nothing_that_is_not_granted(recorded: Aws
     calls = run(recorded, tmp_path, template, STREAMHEAL_TARGET="shop:Shop", **state)
     assert {call.action for call in calls} >= {"kinesis:GetRecords", "dynamodb:PutItem", "s3:PutObject"}
     assert not_granted(calls, template.grants("TaskRole")) == set()
+
+
+@pytest.fixture
+def kcl() -> None:
+    """The engine can run here: Java and KCL's jars are there."""
+    try:
+        jars.find_java()
+        jars.find_jars()
+    except UsageError as missing:
+        pytest.skip(f"the engine kcl cannot run here: {missing}")
+
+
+def run_kcl(aws: Aws, folder: Path, template: Template) -> list[Call]:
+    """As the image does it, with no lease taken yet."""
+    prepare(aws, template)
+    properties = folder / "quick.properties"
+    properties.write_text(QUICK)
+    quick = {"STREAMHEAL_KCL_PROPERTIES": str(properties)}
+    return run(aws, folder, template, STREAMHEAL_TARGET="shop:Shop", STREAMHEAL_ENGINE="kcl", **quick)
+
+
+@pytest.mark.usefixtures("kcl")
+def test_a_container_is_granted_what_it_asks_for_and_nothing_else(recorded: Aws, tmp_path: Path) -> None:
+    """With the template's own tables, which KCL takes for its own: it makes none, and may not."""
+    template = Template(Tables="made-here")
+    calls, grants = run_kcl(recorded, tmp_path, template), template.grants("TaskRole")
+    assert not_granted(calls, grants) == set()
+    assert RARE.keys() <= grants
+    assert not_used(calls, grants) <= RARE.keys()
+
+
+@pytest.mark.usefixtures("kcl")
+def test_a_container_may_make_the_tables_that_are_missing_where_the_stack_makes_none(
+    recorded: Aws, tmp_path: Path
+) -> None:
+    template = Template(Tables="made-by-kcl")
+    calls, grants = run_kcl(recorded, tmp_path, template), template.grants("TaskRole")
+    assert not_granted(calls, grants) == set()
+    assert RARE.keys() <= grants
+    assert not_used(calls, grants) <= RARE.keys()
+
+
+def test_what_only_some_runs_do_is_granted_to_those_alone() -> None:
+    """An encrypted stream, tables that KCL makes: a stack without them has no permission for them."""
+    plain = Template().grants("TaskRole")
+    key = "arn:aws:kms:us-east-1:123456789012:key/1"
+    assert Template(StreamKeyArn=key).grants("TaskRole") - plain == {Grant("kms:Decrypt", key)}
+    assert {grant.action for grant in Template(Tables="made-by-kcl").grants("TaskRole") - plain} == {
+        "dynamodb:CreateTable",
+        "dynamodb:UpdateTable",
+    }

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from streamheal.config.settings import every_setting
+from streamheal.runtime.figures import ShardFigures
+from streamheal.web.emf import NAMESPACE, Emitter
 from tests.docker.template import PATH, Template, every_metric
 
 # What the two kinds of stack need not have: CloudFormation has no tags for these.
@@ -16,17 +21,6 @@ UNTAGGED = {
     "AWS::ApplicationAutoScaling::ScalingPolicy",
     "AWS::IAM::Policy",
     "AWS::S3::BucketPolicy",
-}
-# docs/operating.md, "Metrics": the names in CloudWatch.
-TOLD = {
-    "shard_lag_seconds",
-    "oldest_open_seconds",
-    "retention_left_seconds",
-    "records_done",
-    "records_quarantined",
-    "records_in_flight",
-    "shards_held",
-    "paused",
 }
 
 
@@ -107,6 +101,12 @@ def test_a_stop_is_given_more_time_than_open_records_get(template: Template) -> 
     assert found["StopTimeout"] >= float(variables["STREAMHEAL_SHUTDOWN_S"]) + 10  # type: ignore[operator]
 
 
+def test_the_container_is_told_only_what_streamheal_knows(template: Template) -> None:
+    known = {setting.variable for setting in every_setting()}
+    variables = {one["Name"] for one in container(template)["Environment"]}  # type: ignore[attr-defined]
+    assert {name for name in variables if name.startswith("STREAMHEAL_")} <= known
+
+
 def test_a_bad_release_is_taken_back_and_a_release_changes_no_number_of_tasks(template: Template) -> None:
     (service,) = template.of_type("AWS::ECS::Service").values()
     deployment = service["DeploymentConfiguration"]
@@ -115,16 +115,36 @@ def test_a_bad_release_is_taken_back_and_a_release_changes_no_number_of_tasks(te
     assert "DesiredCount" not in service
 
 
+class _Told:
+    """A host with everything to tell, and what it told."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def figures(self) -> list[ShardFigures]:
+        return [ShardFigures("orders", "shardId-000000000000", 3, 1, 1, {"crash": 1}, 1, 0, 1.0, 1.0, 1.0)]
+
+    def write(self, line: bytes) -> None:
+        self.lines.append(json.loads(line))
+
+
 def test_scaling_and_alarms_look_at_what_is_told(template: Template) -> None:
-    seen = {(metric["Namespace"], metric["MetricName"]) for _, metric in every_metric(template)}
-    assert {name for namespace, name in seen if namespace == "streamheal"} <= TOLD
-    assert {namespace for namespace, _ in seen} == {"streamheal", "ECS/ContainerInsights"}
-    for name, metric in every_metric(template):
-        if metric["Namespace"] == "streamheal":
-            assert metric["Dimensions"] == [
-                {"Name": "application", "Value": "orders"},
-                {"Name": "stream", "Value": "orders"},
-            ], name
+    """By the application and the stream, as the line of all shards has them."""
+    host = _Told()
+    Emitter("orders", "orders", host, host).tell()
+    (told,) = [line for line in host.lines if "shard" not in line]
+    looked_at = [(name, metric) for name, metric in every_metric(template) if metric["Namespace"] == NAMESPACE]
+    assert {name for name, _ in looked_at} == {
+        "Behind", "Idle", "Late", "DataAboutToBeLost", "Paused", "Stuck", "RecordsSetAside",
+    }  # fmt: skip
+    (directive,) = told["_aws"]["CloudWatchMetrics"]
+    for name, metric in looked_at:
+        assert metric["MetricName"] in {one["Name"] for one in directive["Metrics"]}, name
+        assert [one["Name"] for one in metric["Dimensions"]] in directive["Dimensions"], name
+        assert {one["Name"]: one["Value"] for one in metric["Dimensions"]} == {
+            "application": told["application"],
+            "stream": told["stream"],
+        }, name
 
 
 def test_containers_come_and_go_by_the_lag_of_the_worst_shard(template: Template) -> None:
