@@ -161,6 +161,21 @@ def test_a_run_on_one_process_asks_for_nothing_that_is_not_granted(recorded: Aws
     assert not_granted(calls, template.grants("TaskRole")) == set()
 
 
+def test_a_replay_by_a_task_of_its_own_is_granted_as_well(recorded: Aws, tmp_path: Path) -> None:
+    """docs/fargate.md rolls back with it: the same image, role and variables, another command."""
+    template = Template()
+    prepare(recorded, template)
+    as_poll = {"STREAMHEAL_ENGINE": "poll", "STREAMHEAL_STATE": "dynamodb:orders-streamheal"}
+    run(recorded, tmp_path, template, STREAMHEAL_TARGET="shop:Shop", **as_poll)
+    before = len(recorded.calls())
+    site = Site(tmp_path, "orders", {**environment(recorded, template), "STREAMHEAL_TARGET": "shop:Shop"})
+    done = site.call("replay", "--all", STREAMHEAL_ENGINE="kcl", STREAMHEAL_HTTP="off", SHOP_FIXED="1")
+    calls = recorded.calls()[before:]
+    assert done.returncode == 3, done.stderr  # what is no JSON stays none
+    assert {call.action for call in calls} >= {"dynamodb:PutItem", "s3:PutObject", "s3:ListBucket"}
+    assert not_granted(calls, template.grants("TaskRole")) == set()
+
+
 @pytest.fixture
 def kcl() -> None:
     """The engine can run here: Java and KCL's jars are there."""
