@@ -69,6 +69,14 @@ def test_our_containers_write_to_tmp_alone(services: dict[str, Any]) -> None:
             assert one["tmpfs"] in ("/tmp", ["/tmp"]), name
 
 
+def test_our_image_is_built_from_here_and_asked_of_no_registry(services: dict[str, Any]) -> None:
+    """Compose pulls before it builds: who only uses the image would be refused before there is one."""
+    policies = {name: one["pull_policy"] for name, one in services.items() if one["image"] == "streamheal"}
+    assert policies.pop("prepare") == "build"
+    assert set(policies.values()) == {"never"}
+    assert services["prepare"]["build"] == {"context": "..", "dockerfile": "docker/Dockerfile"}
+
+
 def test_nothing_is_open_to_other_machines(services: dict[str, Any]) -> None:
     ports = [port for one in services.values() for port in one.get("ports", ())]
     assert len(ports) == 3
