@@ -147,6 +147,22 @@ class Witnessed(NamedTuple):
     until: float
 
 
+class Stated(NamedTuple):
+    """How far the processor says that it is done, where that is its own to say (`amazon_kclpy`).
+
+    Comes before the core can hear that a record it is about is settled.
+
+    Attributes:
+        position: It answers for everything up to here; None: for what is settled by now.
+        owes: It has returned from records beyond that, and has not said that they are done.
+        gone: And never will: whoever owes that was alone with the record, and is gone.
+    """
+
+    position: Position | None
+    owes: bool
+    gone: bool = False
+
+
 class Stored(NamedTuple):
     """The quarantine has acknowledged the write."""
 
@@ -168,11 +184,12 @@ class Signal(Enum):
     LEASE_LOST = auto()
     SHUTDOWN_REQUESTED = auto()
     SHARD_ENDED = auto()  # no batch will come any more
+    HEARD_OUT = auto()  # the hook of `HearOut` is over
 
 
 Event = (
     SpanArrived | SpanCounted | SpanDone | Done | Failed | WorkerDied | Witnessed
-    | Stored | StoreFailed | Checkpointed | Signal
+    | Stated | Stored | StoreFailed | Checkpointed | Signal
 )  # fmt: skip
 
 
@@ -246,6 +263,12 @@ class Checkpoint(NamedTuple):
     position: Position
 
 
+class HearOut(NamedTuple):
+    """Nothing more will run here: call the processor's last hook now, in which it may say that it is done."""
+
+    shard_ended: bool
+
+
 class CallHuman(NamedTuple):
     """Nothing here can decide any more; `why` is a sentence."""
 
@@ -261,5 +284,5 @@ class Order(Enum):
 
 
 Decision = (
-    Start | Give | Limit | Retry | Settle | RunAlone | Quarantine | Checkpoint | CallHuman | Order
+    Start | Give | Limit | Retry | Settle | RunAlone | Quarantine | Checkpoint | HearOut | CallHuman | Order
 )  # fmt: skip
