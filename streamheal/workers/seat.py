@@ -22,6 +22,7 @@ from streamheal.core.messages import (
     SpanCounted,
     SpanDone,
     Start,
+    Stated,
     Witnessed,
     WorkerDied,
 )
@@ -50,6 +51,7 @@ class ShardSeat:
         self.stage = "out"  # out, waiting, initializing, in, ending
         self.due: float | None = None  # by when `initialize` or the hook must have returned
         self.start_as: Start | None = None
+        self.after: tuple[str, int] | None = None  # the shard's checkpoint
         self._pool = pool
         self.books = Books(shard.shard_id)
         self._timer: asyncio.TimerHandle | None = None
@@ -72,13 +74,15 @@ class ShardSeat:
         assert self.start_as is not None
         self.process, self.number, self.stage = process, number, "initializing"
         self.due = self._pool.loop.time() + self._pool.initialize_s_max
-        self._send(
-            wire.Take(number, self.shard.shard_id, self.shard.stream, self.start_as.lanes_max, self.start_as.limit)
-        )
+        lanes_max, limit, _ = self.start_as
+        self._send(wire.Take(number, self.shard.shard_id, self.shard.stream, lanes_max, limit, self.after))
 
     def _send(self, message: wire.Message) -> None:
         if self.process is not None:
             self.process.send(message)
+
+    def resumes_after(self, position: Position) -> None:
+        self.after = str(position.sequence), position.sub_sequence
 
     # -- spans ---------------------------------------------------------------------------
 
@@ -184,6 +188,9 @@ class ShardSeat:
                 self._succeeded(At(span, nth), filtered)
             case wire.Failure():
                 self._failed(message)
+            case wire.Stated(_, sequence, sub_sequence, owes):
+                position = None if sequence is None else Position(int(sequence), sub_sequence)
+                self.listener.happened(Stated(position, owes))
             case wire.Ready():
                 self.stage, self.due = "in", None
                 if self._curious:

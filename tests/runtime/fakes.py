@@ -120,6 +120,8 @@ class FakeSeat:
     def settle(self, at: At) -> None:
         self._blocked.discard(at)
 
+    def resumes_after(self, position: Position) -> None: ...
+
     def limit(self, starts: int | None) -> None:
         self.log.append(f"limit {starts}")
 
