@@ -249,7 +249,9 @@ class Healer:
         done, suspects, bygone = inquire(died, self.ledger)
         for case, filtered in done:
             self._settle_well(case, filtered)
-        self._progress.worker_died()
+        if died.again is not None:
+            self.ledger.open_again(died.again, self.safe)
+        self.statements.worker_died(kept=died.kept)
         by_itself = not died.overran and not died.by_us
         for case in suspects:
             overran = case.at in died.overran

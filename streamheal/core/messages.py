@@ -115,6 +115,17 @@ class Failed(NamedTuple):
     retry_after_s: float = 0.0
 
 
+class RunsAgain(NamedTuple):
+    """A span made of records that were done, but that their processor had yet to say so of: open again.
+
+    It comes before all others, and `records` is counted already.
+    """
+
+    span: int
+    records: int
+    size: int
+
+
 class WorkerDied(NamedTuple):
     """What it said before is already handled; the rest is read from its marks.
 
@@ -126,6 +137,7 @@ class WorkerDied(NamedTuple):
             a batch overran, because nobody can say which of its records it was.
         running_total: Records running in the whole process.
         by_us: Killed to be rid of another shard's record: nobody here is suspect.
+        kept: Whatever its processor owed runs again: `again`, and what is marked open again.
     """
 
     death: int
@@ -134,6 +146,8 @@ class WorkerDied(NamedTuple):
     overran: tuple[At, ...] = ()
     running_total: int = 0
     by_us: bool = False
+    kept: bool = False
+    again: RunsAgain | None = None
 
 
 class Witnessed(NamedTuple):

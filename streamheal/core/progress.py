@@ -42,9 +42,6 @@ class Progress:
         self.statements.stated(said, self._ledger.watermark())
         self._moved = True
 
-    def worker_died(self) -> None:
-        self.statements.worker_died()
-
     def heard_out(self) -> None:
         self._hearing, self._heard, self._moved = False, True, True
 

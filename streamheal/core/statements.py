@@ -20,34 +20,35 @@ class Statements:
 
     Attributes:
         owes: The processor has returned from records, and has yet to say that they are done.
-        forgone: A process died that owed: until a host begins the shard anew, and its records are
-            given again, no checkpoint may pass them.
+        upto: Of what is owed: the last position before it.
+        forgone: A process died that owed what nobody had kept: until a host begins the shard anew,
+            and its records are given again, no checkpoint may pass them.
         forgone_after: The last position before them; None: not even the first may be passed.
     """
 
     def __init__(self) -> None:
         self.owes = self.forgone = False
         self.forgone_after: Position | None = None
-        self._upto: Position | None = None  # of what is owed: the last position before it
+        self.upto: Position | None = None
 
     def stated(self, said: Stated, watermark: Position | None) -> None:
         """Take in what the processor says. `watermark` is the ledger's, now."""
         if said.gone:
             self._forgo(watermark)
         elif said.position is None:
-            self._upto = _least(self._upto, watermark) if self.owes else watermark
+            self.upto = _least(self.upto, watermark) if self.owes else watermark
             self.owes = True
         else:
             # Where nothing was owed, all that is settled by now is done.
-            before = self._upto if self.owes else watermark
-            self._upto = said.position if before is None else max(before, said.position)
+            before = self.upto if self.owes else watermark
+            self.upto = said.position if before is None else max(before, said.position)
             self.owes = said.owes
 
-    def worker_died(self) -> None:
-        """What it had in its memory is gone."""
-        if self.owes:
-            self._forgo(self._upto)
-            self.owes = False
+    def worker_died(self, *, kept: bool = False) -> None:
+        """What it had in its memory is gone. `kept`: its records run again."""
+        if self.owes and not kept:
+            self._forgo(self.upto)
+        self.owes = False
 
     def _forgo(self, after: Position | None) -> None:
         self.forgone_after = _least(self.forgone_after, after) if self.forgone else after
@@ -56,7 +57,7 @@ class Statements:
     def limited(self, watermark: Position | None) -> Position | None:
         """How far the shard may be checkpointed, of this watermark."""
         if self.owes:
-            watermark = _least(watermark, self._upto)
+            watermark = _least(watermark, self.upto)
         if self.forgone:
             watermark = _least(watermark, self.forgone_after)
         return watermark

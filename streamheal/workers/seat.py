@@ -19,6 +19,7 @@ from streamheal.core.messages import (
     Failed,
     Give,
     Named,
+    RunsAgain,
     SpanCounted,
     SpanDone,
     Start,
@@ -35,6 +36,7 @@ from streamheal.workers.frames import task_title
 from streamheal.workers.journal import FAILED, HOST_TICKETS_FROM, OPEN
 from streamheal.workers.port import Hook, Listener
 from streamheal.workers.process import Process
+from streamheal.workers.unstated import Unstated
 
 if TYPE_CHECKING:
     from streamheal.workers.pool import Place, WorkerPool
@@ -54,6 +56,8 @@ class ShardSeat:
         self.after: tuple[str, int] | None = None  # the shard's checkpoint
         self._pool = pool
         self.books = Books(shard.shard_id)
+        self._unstated = Unstated(shard.shard_id)
+        self._again = 0  # spans that were made of what runs again; they are numbered downwards
         self._timer: asyncio.TimerHandle | None = None
         self._hook: Hook | None = None
         self._curious = False
@@ -190,6 +194,7 @@ class ShardSeat:
                 self._failed(message)
             case wire.Stated(_, sequence, sub_sequence, owes):
                 position = None if sequence is None else Position(int(sequence), sub_sequence)
+                self._unstated.stated(position, owes)
                 self.listener.happened(Stated(position, owes))
             case wire.Ready():
                 self.stage, self.due = "in", None
@@ -224,11 +229,14 @@ class ShardSeat:
 
     def _finished(self, done: wire.Finished) -> None:
         last = None if done.sequence is None else Position(int(done.sequence), done.sub_sequence)
+        self._unstated.reported(self.books.spans[done.span], last)
         slot, held = self.books.reported(done)
         self._pool.give_back(slot)
         self.listener.happened(SpanDone(done.span, done.records, last, done.filtered, held))
 
     def _succeeded(self, at: At, filtered: bool) -> None:
+        if self._unstated.owes:
+            self._unstated.succeeded(self.books.known(at).record)
         self.books.settled(at)
         self.listener.happened(Done(at, filtered))
 
@@ -270,7 +278,7 @@ class ShardSeat:
             return Loss([], [])
         for book in list(self.books.spans.values()):
             self._count(book)
-        return self.books.lost(self.process.journal)
+        return self.books.lost(self.process.journal, self._unstated.beyond if self._unstated.owes else None)
 
     def bereaved(
         self, process: Process, loss: Loss, *, death: int, total: int, overran: set[At] | None, by_us: bool
@@ -290,6 +298,7 @@ class ShardSeat:
             return
         for record in loss.running if not by_us else ():
             self.listener.died(record.at, self._attempt(process, record.at, overran))
+        kept, again = self._kept(loss)
         self.listener.happened(
             WorkerDied(
                 death,
@@ -298,8 +307,29 @@ class ShardSeat:
                 () if overran is None or self._pool.batches else tuple(sorted(overran)),
                 total,
                 by_us,
+                kept,
+                again,
             )
         )
+
+    def _kept(self, loss: Loss) -> tuple[bool, RunsAgain | None]:
+        """Whether all that the processor owed can run again, and the span that was made of it."""
+        unstated = self._unstated
+        for at, _ in loss.done if unstated.owes else ():
+            unstated.succeeded(self.books.known(at).record)
+        owed = unstated.line()
+        unstated.clear()
+        if owed is None or not owed[0]:
+            return owed is not None, None
+        slot = self._pool.take_slot()
+        if slot is None:
+            return False, None
+        records, raw = owed
+        self._again -= 1
+        slot.view[: len(raw)] = raw
+        self.arrived(self._again, slot, len(raw), Dialect.DAEMON, None)
+        self.books.spans[self._again].counted = True
+        return True, RunsAgain(self._again, records, len(raw))
 
     def _attempt(self, process: Process, at: At, overran: set[At] | None) -> Attempt:
         began = self._pool.watchdog.since(process, self, at)
@@ -344,6 +374,7 @@ class ShardSeat:
 
     def _forget_all(self, process: Process | None) -> None:
         """Slots that a living process may still read are free once it is dead."""
+        self._unstated.clear()
         slots = self.books.clear()
         if process is None:
             for slot in slots:

@@ -11,10 +11,13 @@ from streamheal.core.messages import (
     Checkpoint,
     Decision,
     Done,
+    Give,
     HearOut,
     Order,
     Retry,
+    RunsAgain,
     Signal,
+    SpanDone,
     Stated,
     WorkerDied,
 )
@@ -84,6 +87,28 @@ def test_what_a_dead_worker_owed_is_not_passed_until_the_shard_is_begun_anew() -
     assert checkpoints(story.the_rest_is_done(0.8)) == [Position(2)]
     story.kept(2, 0.9)
     assert story.happens(Signal.SHUTDOWN_REQUESTED, 1.0) == [Order.SHUTDOWN_COMPLETE]
+
+
+def test_what_a_dead_worker_owed_runs_again_where_it_was_kept() -> None:
+    """Twenty are done but for 3, which failed; the processor states five. All from 6 on run again, before 3 does."""
+    story = Telling(records=20)
+    story.fails(3, now=0.3)
+    story.happens(Stated(Position(5), owes=True), 0.4)
+    assert checkpoints(story.the_rest_is_done(0.5)) == [Position(2)]
+    story.kept(2, 0.6)
+    said = story.happens(WorkerDied(1, (), kept=True, again=RunsAgain(-1, 15, 500)), 0.7)
+    assert [give.span for give in said if isinstance(give, Give)] == [-1, 1]
+    ledger = story.healer.ledger
+    assert (ledger.read, ledger.done, ledger.in_flight) == (20, 4, 16)
+    assert not story.healer.statements.forgone
+    assert story.healer.safe == Position(2)
+
+    story.happens(Stated(Position(20), owes=False), 0.8)
+    story.happens(SpanDone(-1, 15, Position(20)), 0.9)
+    assert story.healer.safe == Position(2)
+    story.ticks(5.0)
+    assert checkpoints(story.happens(Done(at(3)), 5.2)) == [Position(20)]
+    assert (ledger.read, ledger.done, ledger.in_flight) == (20, 20, 0)
 
 
 def test_a_worker_that_owed_nothing_takes_nothing_with_it() -> None:

@@ -162,6 +162,22 @@ async def test_a_worker_that_dies_has_told_what_it_owed_before(tmp_path: Path) -
         assert stated(ear)[0] == (None, True)
 
 
+@pytest.mark.parametrize(("every_call", "runs"), [(False, 2), (True, 1)])
+async def test_what_is_marked_done_and_not_stated_runs_again_after_a_death(
+    tmp_path: Path, every_call: bool, runs: int
+) -> None:
+    """500 were returned from when one of the next four kills the worker, and their span is not over."""
+    async with standing(tmp_path, app(V3, f"    every_call = {every_call}"), target="app:Other") as stand:
+        ear = await stand.ear(heal=True).start()
+        ear.bring(1, line([[n, "kill" if n == 502 else ""] for n in range(504)]))
+        await ear.until(lambda: not ear.open)
+        (died,) = ear.of(WorkerDied)
+        assert died.kept
+        assert died.again is None
+        expected = {f"{n} k{n}": runs for n in range(500)} | {f"{n} k{n}": 1 for n in (500, 501, 503)}
+        assert stand.counts() == expected
+
+
 ERRORS = """
     def tries(self, checkpointer, *places):
         for place in places:
