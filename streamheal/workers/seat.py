@@ -229,7 +229,7 @@ class ShardSeat:
 
     def _finished(self, done: wire.Finished) -> None:
         last = None if done.sequence is None else Position(int(done.sequence), done.sub_sequence)
-        self._unstated.reported(self.books.spans[done.span], last)
+        self._unstated.reported(self.books.spans[done.span], last, (nth for nth, _ in done.tickets))
         slot, held = self.books.reported(done)
         self._pool.give_back(slot)
         self.listener.happened(SpanDone(done.span, done.records, last, done.filtered, held))

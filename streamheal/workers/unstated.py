@@ -12,6 +12,7 @@ keeps the shard's checkpoint before them.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -78,13 +79,12 @@ class Unstated:
         for place in [place for place in self._alone if place <= position]:
             del self._alone[place]
 
-    def reported(self, book: Book, last: Position | None) -> None:
-        """A span is over. Called while its bytes are still in its slot."""
+    def reported(self, book: Book, last: Position | None, held: Iterable[int] = ()) -> None:
+        """A span is over, but for those `held` in lanes. Called while its bytes are still in its slot."""
         if not self.owes or last is None or book.slot is None:
             return
-        self._spans.append(
-            _Span(bytes(book.slot.view[: book.length]), book.dialect, book.after, last, frozenset(book.known))
-        )
+        raw = bytes(book.slot.view[: book.length])
+        self._spans.append(_Span(raw, book.dialect, book.after, last, frozenset({*book.known, *held})))
         self._bytes += book.length
         while self._bytes > self._bytes_max:
             oldest = self._spans.popleft()

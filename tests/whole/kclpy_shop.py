@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from amazon_kclpy.v3 import processor
-from shop import effect, misbehave
+from shop import FIXED, effect, misbehave
 
 from streamheal import Record
 
@@ -25,7 +25,8 @@ class KclShop(processor.RecordProcessorBase):  # type: ignore[misc]  # it comes 
 
     def process_record(self, record: Any) -> None:
         order = json.loads(record.binary_data)
-        misbehave(order["do"], order["n"], Record(record.binary_data))
+        if not FIXED:
+            misbehave(order["do"], order["n"], Record(record.binary_data))
         effect(f"{order['n']} {record.partition_key} {os.getpid()}")
 
     def lease_lost(self, lease_lost_input: Any) -> None: ...

@@ -24,7 +24,7 @@ def given(site: Site) -> int:
     return sum(map(int, file.read_text().split())) if file.exists() else 0
 
 
-def test_its_poison_is_set_aside_and_all_else_is_done(site_of: Any, kinesis: Any) -> None:
+def test_its_poison_is_set_aside_all_else_is_done_and_a_replay_heals(site_of: Any, kinesis: Any) -> None:
     """500 records on two shards, two of them sick: there, the rest of their batches would be lost without a word."""
     site = opened(site_of(shards=2))
     put(kinesis, site.stream, orders(range(500), lambda number: {120: "raise", 333: "raise"}.get(number, "fine")))
@@ -38,6 +38,11 @@ def test_its_poison_is_set_aside_and_all_else_is_done(site_of: Any, kinesis: Any
     again = site.heal("kclpy_shop:KclShop", "--engine", "poll")
     assert again.returncode == 0, again.stderr
     assert site.effects() == before, "what was checkpointed ran again"
+
+    replayed = site.call("replay", "--all", "--retry-s-min", "0.05", SHOP_FIXED="1")
+    assert replayed.returncode == 0, replayed.stderr
+    assert site.quarantined() == []
+    assert site.effects().keys() == set(range(500))
 
 
 def test_what_it_kept_in_memory_when_its_host_was_killed_is_given_again(site_of: Any, kinesis: Any) -> None:

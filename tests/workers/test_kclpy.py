@@ -178,6 +178,19 @@ async def test_what_is_marked_done_and_not_stated_runs_again_after_a_death(
         assert stand.counts() == expected
 
 
+async def test_who_waits_behind_a_failed_record_does_not_run_again_with_the_others(tmp_path: Path) -> None:
+    """0 has failed, 4 of its key waits, and the worker dies with the other four unstated."""
+    async with standing(tmp_path, app(V3, "    every_call = False"), target="app:Other") as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line([[n, "raise" if n == 0 else ""] for n in range(6)], keys=lambda n: f"k{n % 4}"))
+        assert [named.at.nth for named in (await ear.span_done(1)).held] == [4]
+        ear.bring(2, line([[6, "kill"]], first=6))
+        await ear.until(lambda: ear.of(WorkerDied))
+        (died,) = ear.of(WorkerDied)
+        assert died.again is not None
+        assert died.again.records == 4
+
+
 ERRORS = """
     def tries(self, checkpointer, *places):
         for place in places:
