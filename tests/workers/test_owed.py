@@ -83,6 +83,15 @@ def test_what_cannot_be_stated_is_refused(sequence: int) -> None:
         account.state((sequence, 0))
 
 
+def test_the_checkpoint_that_it_began_with_may_be_stated_before_anything_is_given() -> None:
+    account, told = owed()
+    account.after = (2, 0)
+    account.state((2, 0))
+    assert told == []
+    with pytest.raises(OutOfRange):
+        account.state((3, 0))
+
+
 def test_a_record_that_runs_again_may_be_stated_again() -> None:
     """It would be no fault of its own to come late."""
     account, told = owed()

@@ -74,6 +74,8 @@ class Owed:
                 that a record which is given again may always be stated again.
         """
         with self._lock:
+            if self._given is None and place == self.after:
+                return  # the checkpoint that it was initialized with
             if self._given is None or place > self._given or not self._may_state(place):
                 raise OutOfRange
             self._upto = place if self._upto is None else max(self._upto, place)
