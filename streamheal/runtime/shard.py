@@ -24,6 +24,7 @@ from streamheal.core.messages import (
     Event,
     Failed,
     Give,
+    HearOut,
     Limit,
     Order,
     Quarantine,
@@ -56,12 +57,16 @@ _CHECKPOINT_RETRY_S = 1.0
 class ShardRun:
     """Carries out a healer's decisions for one shard, and tells it what became of them."""
 
-    def __init__(self, runtime: Surroundings, shard: Shard, starts: int, doubt: bool) -> None:
+    def __init__(
+        self, runtime: Surroundings, shard: Shard, starts: int, doubt: bool, after: Position | None = None
+    ) -> None:
         self.shard = shard
         self._runtime = runtime
         self._log = runtime.chronicle
         self.healer = Healer(shard.shard_id, runtime.policy, runtime.core_host, starts=starts, doubt=doubt)
         self.seat = runtime.pool.seat(shard, self)
+        if after is not None:
+            self.seat.resumes_after(after)
         self.at_tip = False
         self.lag = Lag()
         self.over = False
@@ -76,7 +81,8 @@ class ShardRun:
         self._initialize_failures = 0
         self._curious = False
         self._doubt = doubt
-        self._was_paused = False
+        self._was_paused = self._was_forgone = False
+        self._hook_asked = False
         self._reasons: Counter[str] = Counter()
         self._attempts: Counter[str] = Counter()
         self._checkpoints = 0
@@ -150,7 +156,10 @@ class ShardRun:
         self._log.error("hook_failed", **self._names(), hook=hook, error=_short(attempt), traceback=attempt.traceback)
 
     def ended(self) -> None:
-        self._runtime.shard_over(self)
+        if self.healing_ended is None and not self.healer.over:
+            self.tell(Signal.HEARD_OUT)
+        else:
+            self._runtime.shard_over(self)
 
     # -- the core's side ----------------------------------------------------------------
 
@@ -183,6 +192,9 @@ class ShardRun:
                     self._set_aside(at, verdict, decision)
                 case Checkpoint(position):
                     self._runtime.spawn(self._checkpoint(position))
+                case HearOut(shard_ended):
+                    self._hook_asked = True
+                    self.seat.end("shard_ended" if shard_ended else "shutdown_requested")
                 case CallHuman(why):
                     self._log.error("human_called", **self._names(), why=why, last_failure=self._last_failure)
                 case Order.ANSWER:
@@ -249,6 +261,7 @@ class ShardRun:
         if kept:
             self._checkpoints += 1
             self._log.debug("checkpointed", **self._names(), sequence_number=str(position.sequence))
+            self.seat.resumes_after(position)
             self.tell(Checkpointed(position))
         else:
             self._runtime.later(_CHECKPOINT_RETRY_S, lambda: self.tell(Checkpointed(None)))
@@ -293,7 +306,7 @@ class ShardRun:
 
     def _end(self, hook: Hook) -> None:
         self.healing_ended = hook
-        if self._abandoned or not self._seated:
+        if self._abandoned or self._hook_asked or not self._seated:
             self.seat.abandon()
             self._runtime.shard_over(self)
         else:
@@ -317,6 +330,16 @@ class ShardRun:
                 )
             else:
                 self._log.info("shard_resumed", **self._names())
+        if healer.statements.forgone != self._was_forgone:
+            self._was_forgone = True
+            after = healer.statements.forgone_after
+            self._log.warning(
+                "checkpoint_held",
+                **self._names(),
+                after=None if after is None else str(after.sequence),
+                why="a worker ended with records that the processor had not checkpointed",
+                until="the shard is begun anew: they are given again then",
+            )
         if self._doubt and not healer.doubt:
             self._doubt = False
             self._runtime.spawn(self._runtime.remember_doubt(self.shard.shard_id, False))
@@ -331,9 +354,9 @@ class ShardRun:
 
     async def give_up(self) -> None:
         """Its open records have been waited for already: keep what is settled, and leave."""
-        watermark = self.healer.ledger.watermark()
-        if watermark is not None:
-            await self._runtime.checkpoint(self.shard.shard_id, watermark)
+        safe = self.healer.safe
+        if safe is not None:
+            await self._runtime.checkpoint(self.shard.shard_id, safe)
         self.seat.abandon()
         self._runtime.shard_over(self)
 
