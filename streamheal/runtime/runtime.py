@@ -102,7 +102,7 @@ class Runtime:
         if self._stopping:
             self.engine.shard_left(shard.shard_id)
             return
-        run = self._shards[shard.shard_id] = ShardRun(self, shard, starts, doubt)
+        run = self._shards[shard.shard_id] = ShardRun(self, shard, starts, doubt, after)
         run.begin()
 
     async def _count_start(self, shard_id: str, after: Position | None) -> int:
