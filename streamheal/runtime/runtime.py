@@ -131,7 +131,7 @@ class Runtime:
 
     def lag_measured(self, shard_id: str, lag_s: float, at_tip: bool) -> None:
         if run := self._shards.get(shard_id):
-            run.lag.measured(lag_s, self.clock())
+            run.tally.lag.measured(lag_s, self.clock())
             run.at_tip = at_tip
             self._look_whether_done()
 

@@ -9,7 +9,7 @@ Nothing is decided here. A branch in this file asks which decision it is, never 
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 
 from streamheal.attempts import Attempt, fingerprint
@@ -44,8 +44,8 @@ from streamheal.quarantine.prose import title
 from streamheal.records import Position, Shard
 from streamheal.runtime.casebook import Casebook
 from streamheal.runtime.figures import ShardFigures
-from streamheal.runtime.lag import Lag
 from streamheal.runtime.surroundings import Surroundings
+from streamheal.runtime.tally import Tally
 from streamheal.workers.port import Hook
 
 # `initialize` failing is the program's or the world's fault, never a record's.
@@ -67,12 +67,11 @@ class ShardRun:
         self.seat = runtime.pool.seat(shard, self)
         if after is not None:
             self.seat.resumes_after(after)
+        self.tally = Tally(shard, self.healer, self.seat)
         self.at_tip = False
-        self.lag = Lag()
         self.over = False
         self._casebook = Casebook()
         self._spans = 0
-        self._arrived: dict[int, float] = {}
         self._inbox: deque[Event] = deque()
         self._handling = False
         self._ready = self._seated = self._abandoned = False
@@ -83,10 +82,6 @@ class ShardRun:
         self._doubt = doubt
         self._was_paused = self._was_forgone = False
         self._hook_asked = False
-        self._reasons: Counter[str] = Counter()
-        self._attempts: Counter[str] = Counter()
-        self._checkpoints = 0
-        self._done_shown = 0
         self._last_failure: str | None = None
 
     # -- the engine's side -------------------------------------------------------------
@@ -97,7 +92,7 @@ class ShardRun:
     def batch_arrived(self, batch: Batch) -> None:
         self._spans += 1
         span = self._spans
-        self._arrived[span] = self._runtime.clock()
+        self.tally.arrived(span, self._runtime.clock())
         self.seat.arrived(span, batch.slot, batch.length, batch.dialect, batch.after)
         self.tell(SpanArrived(span, batch.length))
 
@@ -130,7 +125,7 @@ class ShardRun:
     def happened(self, event: Event, attempt: Attempt | None = None, masked: bytes | None = None) -> None:
         if isinstance(event, Failed) and attempt is not None:
             self._casebook.add(event.record.at, attempt, masked)
-            self._attempts[attempt.outcome] += 1
+            self.tally.attempts[attempt.outcome] += 1
             self._last_failure = title(attempt)
             event = event._replace(likeness=fingerprint(attempt))
             self._log.debug(
@@ -147,7 +142,7 @@ class ShardRun:
 
     def died(self, at: At, attempt: Attempt) -> None:
         self._casebook.add(at, attempt)
-        self._attempts[attempt.outcome] += 1
+        self.tally.attempts[attempt.outcome] += 1
 
     def worker_died(self, cause: str) -> None:
         self._runtime.deaths[cause] += 1
@@ -230,7 +225,7 @@ class ShardRun:
             if error is not None:
                 self.tell(StoreFailed(at))
                 return
-            self._reasons[envelope.reason] += 1
+            self.tally.quarantined[envelope.reason] += 1
             self._log.info(
                 "record_stayed" if verdict is Verdict.STAYS else "record_quarantined",
                 **self._names(),
@@ -259,7 +254,7 @@ class ShardRun:
     async def _checkpoint(self, position: Position) -> None:
         kept = await self._runtime.checkpoint(self.shard.shard_id, position)
         if kept:
-            self._checkpoints += 1
+            self.tally.checkpoints += 1
             self._log.debug("checkpointed", **self._names(), sequence_number=str(position.sequence))
             self.seat.resumes_after(position)
             self.tell(Checkpointed(position))
@@ -301,7 +296,7 @@ class ShardRun:
         ledger = self.healer.ledger
         if ledger.in_flight or ledger.unreported:
             self._abandoned = True
-            self._done_so_far()  # the last moment at which the marks can be read
+            self.tally.done_so_far()  # the last moment at which the marks can be read
             self.seat.abandon()
 
     def _end(self, hook: Hook) -> None:
@@ -378,43 +373,13 @@ class ShardRun:
         return self.at_tip and not ledger.in_flight and ledger.first_open() is None
 
     def figures(self) -> ShardFigures:
-        ledger = self.healer.ledger
-        first = ledger.first_open()
-        for span in [span for span in self._arrived if first is None or span < first]:
-            del self._arrived[span]
-        now, arrival = self._runtime.clock(), self.seat.arrival()
-        oldest_age_s = None if arrival is None else self._runtime.wall_clock() - arrival
-        age_s = self.lag.age_s(now, oldest_age_s)
-        retention_s = self._runtime.retention_s
-        done = self._done_so_far()
-        return ShardFigures(
-            stream=self.shard.stream,
-            shard_id=self.shard.shard_id,
-            read=ledger.read,
-            done=done,
-            quarantined=ledger.quarantined,
-            quarantined_by_reason=dict(self._reasons),
-            filtered=ledger.filtered,
-            in_flight=ledger.in_flight - (done - ledger.done),
-            lag_s=self.lag.lag_s(now, oldest_age_s),
-            retention_left_s=None if retention_s is None or age_s is None else retention_s - age_s,
-            oldest_open_s=now - self._arrived[first] if first in self._arrived else None,
-            paused=self.healer.paused,
+        runtime = self._runtime
+        return self.tally.figures(
+            now=runtime.clock(),
+            wall_now=runtime.wall_clock(),
+            retention_s=runtime.retention_s,
             waits_for=self._waits_for(),
-            attempts_by_outcome=dict(self._attempts),
-            checkpoints=self._checkpoints,
         )
-
-    def _done_so_far(self) -> int:
-        """What the ledger knows, and what is marked in spans that are not reported yet.
-
-        Marks outlive their worker, but are not to be had between its death and the taking over:
-        what was once counted stays so, because a counter that falls looks like a restart.
-        """
-        ledger = self.healer.ledger
-        done = max(self._done_shown, ledger.done + self.seat.marked_done())
-        self._done_shown = min(done, ledger.done + ledger.in_flight)
-        return self._done_shown
 
     def _waits_for(self) -> str | None:
         if self._initialize_failures:
