@@ -98,11 +98,19 @@ class Record(msgspec.Struct, gc=False, rename="camel"):
             raise DecodeError(f"not {wanted}: {error}") from error
 
 
+def arrival_ms(record: Record) -> int:
+    """When Kinesis took the record in, as milliseconds since 1970: no datetime is made of it on the way."""
+    raw: float | datetime = _arrival_slot(record)
+    if isinstance(raw, datetime):
+        raw = raw.timestamp()
+    return round(raw if raw > _MILLISECONDS_FROM else raw * 1000)
+
+
+_arrival_slot = Record.__dict__["approximate_arrival_timestamp"].__get__
+
 if not TYPE_CHECKING:
     # The slot keeps what was decoded; readers get a datetime of it. msgspec itself reads and
     # writes slots by their offset, so it neither sees nor pays for the property.
-    _arrival_slot = Record.__dict__["approximate_arrival_timestamp"].__get__
-
     def _arrival(record: Record) -> datetime:
         raw = _arrival_slot(record)
         if isinstance(raw, datetime):

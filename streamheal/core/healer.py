@@ -7,6 +7,7 @@ lane "again" (`Retry`) or "go on" (`Settle`). Nothing can overtake.
 
     engine ── SpanArrived ──► ledger.py    what is open, and how far it is safe to checkpoint
            ◄─ Checkpoint ──── progress.py  the next batch, the watermark, the end
+    worker ── Stated ───────►   statements.py  how far the processor says that it is done
     worker ── WorkerDied ───► deaths.py    who runs alone from then on
            ── Failed ───────► trouble.py   whom to ask, whom to try again, and when
            ── Witnessed ────►   case.py      one record in trouble
@@ -42,6 +43,7 @@ from streamheal.core.messages import (
     SpanCounted,
     SpanDone,
     Start,
+    Stated,
     Stored,
     StoreFailed,
     Witnessed,
@@ -49,7 +51,9 @@ from streamheal.core.messages import (
 )
 from streamheal.core.policy import Policy
 from streamheal.core.progress import Progress
+from streamheal.core.statements import Statements
 from streamheal.core.trouble import Trouble
+from streamheal.records import Position
 
 _NEVER = float("inf")
 
@@ -112,6 +116,16 @@ class Healer:
         return self._trouble.paused
 
     @property
+    def safe(self) -> Position | None:
+        """How far the shard may be checkpointed."""
+        return self._progress.safe()
+
+    @property
+    def statements(self) -> Statements:
+        """What the processor owes, where it says itself how far it is done."""
+        return self._progress.statements
+
+    @property
     def needs_human(self) -> bool:
         """A human was called, and what for is still so."""
         return self._stopped or (self._trouble.human_called and not self.over)
@@ -157,6 +171,8 @@ class Healer:
                 trouble.witnessed(since, until)
             case WorkerDied():
                 self._worker_died(event, now)
+            case Stated():
+                self._progress.stated(event)
             case Stored(at):
                 self._stored(at)
             case StoreFailed(at):
@@ -171,6 +187,8 @@ class Healer:
                 self._progress.shutdown_requested(now)
             case Signal.SHARD_ENDED:
                 self._progress.shard_ended()
+            case Signal.HEARD_OUT:
+                self._progress.heard_out()
             case Signal.TICKED:
                 pass
         if trouble.cases.by_at or isinstance(event, WorkerDied | Done):
@@ -231,6 +249,9 @@ class Healer:
         done, suspects, bygone = inquire(died, self.ledger)
         for case, filtered in done:
             self._settle_well(case, filtered)
+        if died.again is not None:
+            self.ledger.open_again(died.again, self.safe)
+        self.statements.worker_died(kept=died.kept)
         by_itself = not died.overran and not died.by_us
         for case in suspects:
             overran = case.at in died.overran
@@ -267,6 +288,7 @@ class Healer:
         told = self._progress.advance(now)
         self._said += told
         if told and isinstance(told[-1], Order):
+            self._stopped = told[-1] is Order.STOP_SHARD
             self._end()
 
     def _end(self) -> None:

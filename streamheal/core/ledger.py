@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamheal.core.case import Case
-from streamheal.core.messages import At
+from streamheal.core.messages import At, RunsAgain
 from streamheal.records import Position
 
 
@@ -15,16 +15,17 @@ class Span:
         left: How many of them are open.
         reported: Every record not in `cases` is settled.
         cases: Records known by themselves, by their place; None: settled.
+        again: Its records come from other spans, to run again: `last` is where the ledger stood without it.
     """
 
-    __slots__ = ("cases", "last", "left", "number", "records", "reported", "size")
+    __slots__ = ("again", "cases", "last", "left", "number", "records", "reported", "size")
 
     def __init__(self, number: int, size: int) -> None:
         self.number, self.size = number, size
         self.records: int | None = None
         self.last: Position | None = None
         self.left = 0
-        self.reported = False
+        self.reported = self.again = False
         self.cases: dict[int, Case | None] = {}
 
 
@@ -54,6 +55,17 @@ class Ledger:
         self.uncounted += 1
         self.unreported += 1
 
+    def open_again(self, again: RunsAgain, behind: Position | None) -> None:
+        """Records settled as done are open again, before all others. Up to `behind` nothing is open, with them."""
+        span = Span(again.span, again.size)
+        span.records = span.left = again.records
+        span.again, span.last, self._behind = True, self._behind, behind
+        self.spans = {again.span: span, **self.spans}
+        self.size += again.size
+        self.unreported += 1
+        self.done -= again.records
+        self.in_flight += again.records
+
     def count(self, number: int, records: int) -> Span:
         """The span holds so many records. Said again after a death, by the next worker."""
         span = self.spans[number]
@@ -70,7 +82,9 @@ class Ledger:
         span = self.count(number, records)
         assert not span.reported, f"span {number} reported twice"
         bulk = records - len(span.cases)
-        span.reported, span.last = True, last
+        span.reported = True
+        if not span.again:
+            span.last = last
         span.left -= bulk
         self.unreported -= 1
         self.filtered += filtered

@@ -115,6 +115,17 @@ class Failed(NamedTuple):
     retry_after_s: float = 0.0
 
 
+class RunsAgain(NamedTuple):
+    """A span made of records that were done, but that their processor had yet to say so of: open again.
+
+    It comes before all others, and `records` is counted already.
+    """
+
+    span: int
+    records: int
+    size: int
+
+
 class WorkerDied(NamedTuple):
     """What it said before is already handled; the rest is read from its marks.
 
@@ -126,6 +137,7 @@ class WorkerDied(NamedTuple):
             a batch overran, because nobody can say which of its records it was.
         running_total: Records running in the whole process.
         by_us: Killed to be rid of another shard's record: nobody here is suspect.
+        kept: Whatever its processor owed runs again: `again`, and what is marked open again.
     """
 
     death: int
@@ -134,6 +146,8 @@ class WorkerDied(NamedTuple):
     overran: tuple[At, ...] = ()
     running_total: int = 0
     by_us: bool = False
+    kept: bool = False
+    again: RunsAgain | None = None
 
 
 class Witnessed(NamedTuple):
@@ -145,6 +159,22 @@ class Witnessed(NamedTuple):
 
     since: float
     until: float
+
+
+class Stated(NamedTuple):
+    """How far the processor says that it is done, where that is its own to say (`amazon_kclpy`).
+
+    Comes before the core can hear that a record it is about is settled.
+
+    Attributes:
+        position: It answers for everything up to here; None: for what is settled by now.
+        owes: It has returned from records beyond that, and has not said that they are done.
+        gone: And never will: whoever owes that was alone with the record, and is gone.
+    """
+
+    position: Position | None
+    owes: bool
+    gone: bool = False
 
 
 class Stored(NamedTuple):
@@ -168,11 +198,12 @@ class Signal(Enum):
     LEASE_LOST = auto()
     SHUTDOWN_REQUESTED = auto()
     SHARD_ENDED = auto()  # no batch will come any more
+    HEARD_OUT = auto()  # the hook of `HearOut` is over
 
 
 Event = (
     SpanArrived | SpanCounted | SpanDone | Done | Failed | WorkerDied | Witnessed
-    | Stored | StoreFailed | Checkpointed | Signal
+    | Stated | Stored | StoreFailed | Checkpointed | Signal
 )  # fmt: skip
 
 
@@ -246,6 +277,12 @@ class Checkpoint(NamedTuple):
     position: Position
 
 
+class HearOut(NamedTuple):
+    """Nothing more will run here: call the processor's last hook now, in which it may say that it is done."""
+
+    shard_ended: bool
+
+
 class CallHuman(NamedTuple):
     """Nothing here can decide any more; `why` is a sentence."""
 
@@ -261,5 +298,5 @@ class Order(Enum):
 
 
 Decision = (
-    Start | Give | Limit | Retry | Settle | RunAlone | Quarantine | Checkpoint | CallHuman | Order
+    Start | Give | Limit | Retry | Settle | RunAlone | Quarantine | Checkpoint | HearOut | CallHuman | Order
 )  # fmt: skip

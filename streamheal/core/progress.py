@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from streamheal.core.ledger import Ledger
-from streamheal.core.messages import Checkpoint, Decision, Order
+from streamheal.core.messages import CallHuman, Checkpoint, Decision, HearOut, Order, Stated
 from streamheal.core.policy import Policy
+from streamheal.core.statements import Statements
 from streamheal.records import Position
 
 _NEVER = float("inf")
@@ -14,15 +15,18 @@ class Progress:
     """A shard's side towards its engine, read off its ledger.
 
     A batch is answered when the window of open records allows, not when its slowest record is
-    settled. One checkpoint is under way at a time.
+    settled. One checkpoint is under way at a time. A processor that owes a word is heard out
+    before the last one.
     """
 
     def __init__(self, policy: Policy, ledger: Ledger) -> None:
         self._policy = policy
         self._ledger = ledger
+        self.statements = Statements()
         self._owed = False  # the engine waits for our answer
         self._moved = False  # something was settled since the last checkpoint
         self._ended = False
+        self._hearing = self._heard = False
         self._ends_at = _NEVER
         self._asked: Position | None = None
         self._kept: Position | None = None
@@ -33,6 +37,13 @@ class Progress:
 
     def settled(self) -> None:
         self._moved = True
+
+    def stated(self, said: Stated) -> None:
+        self.statements.stated(said, self._ledger.watermark())
+        self._moved = True
+
+    def heard_out(self) -> None:
+        self._hearing, self._heard, self._moved = False, True, True
 
     def checkpointed(self, position: Position | None) -> None:
         self._asked = None
@@ -50,6 +61,8 @@ class Progress:
     def wakes_at(self) -> float:
         if self._asked is not None:
             return _NEVER  # until it is answered, time changes nothing
+        if self._hearing:
+            return self._ends_at
         return min(self._ends_at, self._asked_at + self._policy.checkpoint_s if self._moved else _NEVER)
 
     def answer(self) -> list[Decision]:
@@ -75,8 +88,13 @@ class Progress:
         # In a span under way there may be successes not yet told of: nothing in flight is not enough.
         settled = not ledger.in_flight and not ledger.unreported
         finishing = now >= self._ends_at or (settled and (self._ended or self._ends_at < _NEVER))
+        if self._hearing and now < self._ends_at:
+            return []
         if not finishing and now < self.wakes_at():
             return []
+        if finishing and settled and self.statements.owes and not (self._hearing or self._heard):
+            self._hearing = True
+            return [HearOut(self._ended)]
         self._moved = False
         self._asked_at = now
         if last := self.last_checkpoint():
@@ -86,9 +104,24 @@ class Progress:
             return []
         if not settled:
             return [Order.ABANDON, Order.SHUTDOWN_COMPLETE]
+        if self.safe() != ledger.watermark():
+            return self._unstated()
         return [Order.SHARD_COMPLETE if self._ended else Order.SHUTDOWN_COMPLETE]
 
+    def _unstated(self) -> list[Decision]:
+        """All is settled, but not all of it may be passed: such a shard is stopped, and never complete."""
+        if self._ends_at < _NEVER:
+            return [Order.SHUTDOWN_COMPLETE]
+        why = "its worker died with records it had not checkpointed: start again, and they are given again"
+        if not self.statements.forgone:
+            why = "the processor did not checkpoint its end: its children cannot begin"
+        return [CallHuman(f"the shard has ended, but {why}"), Order.STOP_SHARD]
+
+    def safe(self) -> Position | None:
+        """The watermark, as far as the processor's own word allows."""
+        return self.statements.limited(self._ledger.watermark())
+
     def last_checkpoint(self) -> list[Checkpoint]:
-        """The watermark, if the engine does not have it yet."""
-        mark = self._ledger.watermark()
+        """How far it is safe, if the engine does not have that yet."""
+        mark = self.safe()
         return [Checkpoint(mark)] if mark is not None and mark != self._kept else []

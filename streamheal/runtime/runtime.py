@@ -102,7 +102,7 @@ class Runtime:
         if self._stopping:
             self.engine.shard_left(shard.shard_id)
             return
-        run = self._shards[shard.shard_id] = ShardRun(self, shard, starts, doubt)
+        run = self._shards[shard.shard_id] = ShardRun(self, shard, starts, doubt, after)
         run.begin()
 
     async def _count_start(self, shard_id: str, after: Position | None) -> int:
@@ -131,7 +131,7 @@ class Runtime:
 
     def lag_measured(self, shard_id: str, lag_s: float, at_tip: bool) -> None:
         if run := self._shards.get(shard_id):
-            run.lag.measured(lag_s, self.clock())
+            run.tally.lag.measured(lag_s, self.clock())
             run.at_tip = at_tip
             self._look_whether_done()
 

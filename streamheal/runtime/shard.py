@@ -9,7 +9,7 @@ Nothing is decided here. A branch in this file asks which decision it is, never 
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 
 from streamheal.attempts import Attempt, fingerprint
@@ -24,6 +24,7 @@ from streamheal.core.messages import (
     Event,
     Failed,
     Give,
+    HearOut,
     Limit,
     Order,
     Quarantine,
@@ -43,8 +44,8 @@ from streamheal.quarantine.prose import title
 from streamheal.records import Position, Shard
 from streamheal.runtime.casebook import Casebook
 from streamheal.runtime.figures import ShardFigures
-from streamheal.runtime.lag import Lag
 from streamheal.runtime.surroundings import Surroundings
+from streamheal.runtime.tally import Tally
 from streamheal.workers.port import Hook
 
 # `initialize` failing is the program's or the world's fault, never a record's.
@@ -56,18 +57,21 @@ _CHECKPOINT_RETRY_S = 1.0
 class ShardRun:
     """Carries out a healer's decisions for one shard, and tells it what became of them."""
 
-    def __init__(self, runtime: Surroundings, shard: Shard, starts: int, doubt: bool) -> None:
+    def __init__(
+        self, runtime: Surroundings, shard: Shard, starts: int, doubt: bool, after: Position | None = None
+    ) -> None:
         self.shard = shard
         self._runtime = runtime
         self._log = runtime.chronicle
         self.healer = Healer(shard.shard_id, runtime.policy, runtime.core_host, starts=starts, doubt=doubt)
         self.seat = runtime.pool.seat(shard, self)
+        if after is not None:
+            self.seat.resumes_after(after)
+        self.tally = Tally(shard, self.healer, self.seat)
         self.at_tip = False
-        self.lag = Lag()
         self.over = False
         self._casebook = Casebook()
         self._spans = 0
-        self._arrived: dict[int, float] = {}
         self._inbox: deque[Event] = deque()
         self._handling = False
         self._ready = self._seated = self._abandoned = False
@@ -76,11 +80,8 @@ class ShardRun:
         self._initialize_failures = 0
         self._curious = False
         self._doubt = doubt
-        self._was_paused = False
-        self._reasons: Counter[str] = Counter()
-        self._attempts: Counter[str] = Counter()
-        self._checkpoints = 0
-        self._done_shown = 0
+        self._was_paused = self._was_forgone = False
+        self._hook_asked = False
         self._last_failure: str | None = None
 
     # -- the engine's side -------------------------------------------------------------
@@ -91,7 +92,7 @@ class ShardRun:
     def batch_arrived(self, batch: Batch) -> None:
         self._spans += 1
         span = self._spans
-        self._arrived[span] = self._runtime.clock()
+        self.tally.arrived(span, self._runtime.clock())
         self.seat.arrived(span, batch.slot, batch.length, batch.dialect, batch.after)
         self.tell(SpanArrived(span, batch.length))
 
@@ -124,7 +125,7 @@ class ShardRun:
     def happened(self, event: Event, attempt: Attempt | None = None, masked: bytes | None = None) -> None:
         if isinstance(event, Failed) and attempt is not None:
             self._casebook.add(event.record.at, attempt, masked)
-            self._attempts[attempt.outcome] += 1
+            self.tally.attempts[attempt.outcome] += 1
             self._last_failure = title(attempt)
             event = event._replace(likeness=fingerprint(attempt))
             self._log.debug(
@@ -141,7 +142,7 @@ class ShardRun:
 
     def died(self, at: At, attempt: Attempt) -> None:
         self._casebook.add(at, attempt)
-        self._attempts[attempt.outcome] += 1
+        self.tally.attempts[attempt.outcome] += 1
 
     def worker_died(self, cause: str) -> None:
         self._runtime.deaths[cause] += 1
@@ -150,7 +151,10 @@ class ShardRun:
         self._log.error("hook_failed", **self._names(), hook=hook, error=_short(attempt), traceback=attempt.traceback)
 
     def ended(self) -> None:
-        self._runtime.shard_over(self)
+        if self.healing_ended is None and not self.healer.over:
+            self.tell(Signal.HEARD_OUT)
+        else:
+            self._runtime.shard_over(self)
 
     # -- the core's side ----------------------------------------------------------------
 
@@ -183,6 +187,9 @@ class ShardRun:
                     self._set_aside(at, verdict, decision)
                 case Checkpoint(position):
                     self._runtime.spawn(self._checkpoint(position))
+                case HearOut(shard_ended):
+                    self._hook_asked = True
+                    self.seat.end("shard_ended" if shard_ended else "shutdown_requested")
                 case CallHuman(why):
                     self._log.error("human_called", **self._names(), why=why, last_failure=self._last_failure)
                 case Order.ANSWER:
@@ -218,7 +225,7 @@ class ShardRun:
             if error is not None:
                 self.tell(StoreFailed(at))
                 return
-            self._reasons[envelope.reason] += 1
+            self.tally.quarantined[envelope.reason] += 1
             self._log.info(
                 "record_stayed" if verdict is Verdict.STAYS else "record_quarantined",
                 **self._names(),
@@ -247,8 +254,9 @@ class ShardRun:
     async def _checkpoint(self, position: Position) -> None:
         kept = await self._runtime.checkpoint(self.shard.shard_id, position)
         if kept:
-            self._checkpoints += 1
+            self.tally.checkpoints += 1
             self._log.debug("checkpointed", **self._names(), sequence_number=str(position.sequence))
+            self.seat.resumes_after(position)
             self.tell(Checkpointed(position))
         else:
             self._runtime.later(_CHECKPOINT_RETRY_S, lambda: self.tell(Checkpointed(None)))
@@ -288,12 +296,12 @@ class ShardRun:
         ledger = self.healer.ledger
         if ledger.in_flight or ledger.unreported:
             self._abandoned = True
-            self._done_so_far()  # the last moment at which the marks can be read
+            self.tally.done_so_far()  # the last moment at which the marks can be read
             self.seat.abandon()
 
     def _end(self, hook: Hook) -> None:
         self.healing_ended = hook
-        if self._abandoned or not self._seated:
+        if self._abandoned or self._hook_asked or not self._seated:
             self.seat.abandon()
             self._runtime.shard_over(self)
         else:
@@ -317,6 +325,16 @@ class ShardRun:
                 )
             else:
                 self._log.info("shard_resumed", **self._names())
+        if healer.statements.forgone != self._was_forgone:
+            self._was_forgone = True
+            after = healer.statements.forgone_after
+            self._log.warning(
+                "checkpoint_held",
+                **self._names(),
+                after=None if after is None else str(after.sequence),
+                why="a worker ended with records that the processor had not checkpointed",
+                until="the shard is begun anew: they are given again then",
+            )
         if self._doubt and not healer.doubt:
             self._doubt = False
             self._runtime.spawn(self._runtime.remember_doubt(self.shard.shard_id, False))
@@ -331,9 +349,9 @@ class ShardRun:
 
     async def give_up(self) -> None:
         """Its open records have been waited for already: keep what is settled, and leave."""
-        watermark = self.healer.ledger.watermark()
-        if watermark is not None:
-            await self._runtime.checkpoint(self.shard.shard_id, watermark)
+        safe = self.healer.safe
+        if safe is not None:
+            await self._runtime.checkpoint(self.shard.shard_id, safe)
         self.seat.abandon()
         self._runtime.shard_over(self)
 
@@ -355,43 +373,13 @@ class ShardRun:
         return self.at_tip and not ledger.in_flight and ledger.first_open() is None
 
     def figures(self) -> ShardFigures:
-        ledger = self.healer.ledger
-        first = ledger.first_open()
-        for span in [span for span in self._arrived if first is None or span < first]:
-            del self._arrived[span]
-        now, arrival = self._runtime.clock(), self.seat.arrival()
-        oldest_age_s = None if arrival is None else self._runtime.wall_clock() - arrival
-        age_s = self.lag.age_s(now, oldest_age_s)
-        retention_s = self._runtime.retention_s
-        done = self._done_so_far()
-        return ShardFigures(
-            stream=self.shard.stream,
-            shard_id=self.shard.shard_id,
-            read=ledger.read,
-            done=done,
-            quarantined=ledger.quarantined,
-            quarantined_by_reason=dict(self._reasons),
-            filtered=ledger.filtered,
-            in_flight=ledger.in_flight - (done - ledger.done),
-            lag_s=self.lag.lag_s(now, oldest_age_s),
-            retention_left_s=None if retention_s is None or age_s is None else retention_s - age_s,
-            oldest_open_s=now - self._arrived[first] if first in self._arrived else None,
-            paused=self.healer.paused,
+        runtime = self._runtime
+        return self.tally.figures(
+            now=runtime.clock(),
+            wall_now=runtime.wall_clock(),
+            retention_s=runtime.retention_s,
             waits_for=self._waits_for(),
-            attempts_by_outcome=dict(self._attempts),
-            checkpoints=self._checkpoints,
         )
-
-    def _done_so_far(self) -> int:
-        """What the ledger knows, and what is marked in spans that are not reported yet.
-
-        Marks outlive their worker, but are not to be had between its death and the taking over:
-        what was once counted stays so, because a counter that falls looks like a restart.
-        """
-        ledger = self.healer.ledger
-        done = max(self._done_shown, ledger.done + self.seat.marked_done())
-        self._done_shown = min(done, ledger.done + ledger.in_flight)
-        return self._done_shown
 
     def _waits_for(self) -> str | None:
         if self._initialize_failures:

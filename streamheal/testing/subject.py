@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 
 from streamheal.processor import Ordering, RecordProcessor
 from streamheal.records import Record, Shard
+from streamheal.workers.child.kclpy import KclpyProcessor, is_kclpy
 from streamheal.workers.child.target import refuse_awaitable
 
 _BATCH_SHAPE = "process_records returned {} that it was not given: it may return those of its records that failed"
@@ -107,9 +108,12 @@ def _processor(target: Any) -> Any:
 
     Raises:
         TypeError: It is no processor; what it lacks.
+        TargetError: It is one of amazon_kclpy's that cannot be run.
     """
-    processor = target() if inspect.isclass(target) else target
     name = getattr(target, "__name__", type(target).__name__)
+    if inspect.isclass(target) and is_kclpy(target, name):
+        return KclpyProcessor(target())
+    processor = target() if inspect.isclass(target) else target
     if callable(getattr(processor, "process_records", None)):
         return processor
     if not callable(process_record := getattr(processor, "process_record", None)):

@@ -6,6 +6,7 @@ Nothing here talks to a process; what its journal says is read, and clamped to w
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 from streamheal.core.messages import At, Named
@@ -202,15 +203,26 @@ class Books:
                     found.append(At(book.number, nth))
         return found
 
-    def lost(self, journal: Journal) -> Loss:
-        """Read what a dead process has marked, for the core and for the next process."""
+    def lost(self, journal: Journal, owed: Callable[[Position], bool] | None = None) -> Loss:
+        """Read what a dead process has marked, for the core and for the next process.
+
+        `owed`: whether a record at this position, although marked done, is to run again.
+        """
         running = [self.known(at).named for at in self.running(journal)]
         done: list[tuple[At, bool]] = []
         for book in self.spans.values():
             if book.given:
                 done += self._read_marks(book, journal)
+                if owed is not None and book.states is not None and book.slot is not None:
+                    book.states = self._opened_again(book, book.states, owed)
             book.given = False
         return Loss(running, done)
+
+    def _opened_again(self, book: Book, states: bytes, owed: Callable[[Position], bool]) -> bytes:
+        records = self.records(book)
+        return bytes(
+            OPEN if state == DONE and owed(records[nth].position) else state for nth, state in enumerate(states)
+        )
 
     def _read_marks(self, book: Book, journal: Journal) -> list[tuple[At, bool]]:
         """Known records that are marked done, though the worker did not come to say so."""

@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from streamheal.attempts import Attempt
-from streamheal.core.messages import At, Cause, Done, Failed
+from streamheal.core.messages import At, Cause, Done, Failed, Stated
 from streamheal.records import Record
 from streamheal.workers import wire
 from streamheal.workers.deaths import death_attempt, raised_attempt
@@ -57,7 +57,7 @@ class Cells:
         process.label = "cell"
         cell.began = self._pool.loop.time()
         cell.due = cell.began + self._pool.initialize_s_max
-        process.send(wire.Alone(cell.seat.shard.shard_id, cell.seat.shard.stream, cell.record))
+        process.send(wire.Alone(cell.seat.shard.shard_id, cell.seat.shard.stream, cell.record, cell.seat.after))
 
     def heard(self, process: Process, message: wire.ToHost) -> None:
         cell = self._live[process]
@@ -73,6 +73,8 @@ class Cells:
             case wire.Unready(_, began, ended, raised):
                 attempt = raised_attempt(raised, began, ended, process, alone=True)
                 self._failed(process, Cause.THROTTLED, began, ended, attempt)
+            case wire.Stated():
+                cell.seat.listener.happened(Stated(None, owes=True, gone=True))
             case wire.Succeeded(_, _, _, filtered):
                 self._retire(process)
                 cell.seat.listener.happened(Done(cell.at, filtered, alone=True))

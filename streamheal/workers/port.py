@@ -96,6 +96,9 @@ class Seat(Protocol):
     def start(self, start: Start) -> None:
         """Take (or after a death: take again) a place; the processor is initialized there first."""
 
+    def resumes_after(self, position: Position) -> None:
+        """The shard's checkpoint, for processors that are told of it when they are initialized."""
+
     def arrived(self, span: int, slot: object, length: int, dialect: Dialect, after: Position | None) -> None:
         """Keep a batch's bytes until nothing of it is open. Before the core hears of the span."""
 

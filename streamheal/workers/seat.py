@@ -19,9 +19,11 @@ from streamheal.core.messages import (
     Failed,
     Give,
     Named,
+    RunsAgain,
     SpanCounted,
     SpanDone,
     Start,
+    Stated,
     Witnessed,
     WorkerDied,
 )
@@ -34,6 +36,7 @@ from streamheal.workers.frames import task_title
 from streamheal.workers.journal import FAILED, HOST_TICKETS_FROM, OPEN
 from streamheal.workers.port import Hook, Listener
 from streamheal.workers.process import Process
+from streamheal.workers.unstated import Unstated
 
 if TYPE_CHECKING:
     from streamheal.workers.pool import Place, WorkerPool
@@ -50,8 +53,11 @@ class ShardSeat:
         self.stage = "out"  # out, waiting, initializing, in, ending
         self.due: float | None = None  # by when `initialize` or the hook must have returned
         self.start_as: Start | None = None
+        self.after: tuple[str, int] | None = None  # the shard's checkpoint
         self._pool = pool
         self.books = Books(shard.shard_id)
+        self._unstated = Unstated(shard.shard_id)
+        self._again = 0  # spans that were made of what runs again; they are numbered downwards
         self._timer: asyncio.TimerHandle | None = None
         self._hook: Hook | None = None
         self._curious = False
@@ -72,13 +78,15 @@ class ShardSeat:
         assert self.start_as is not None
         self.process, self.number, self.stage = process, number, "initializing"
         self.due = self._pool.loop.time() + self._pool.initialize_s_max
-        self._send(
-            wire.Take(number, self.shard.shard_id, self.shard.stream, self.start_as.lanes_max, self.start_as.limit)
-        )
+        lanes_max, limit, _ = self.start_as
+        self._send(wire.Take(number, self.shard.shard_id, self.shard.stream, lanes_max, limit, self.after))
 
     def _send(self, message: wire.Message) -> None:
         if self.process is not None:
             self.process.send(message)
+
+    def resumes_after(self, position: Position) -> None:
+        self.after = str(position.sequence), position.sub_sequence
 
     # -- spans ---------------------------------------------------------------------------
 
@@ -184,6 +192,10 @@ class ShardSeat:
                 self._succeeded(At(span, nth), filtered)
             case wire.Failure():
                 self._failed(message)
+            case wire.Stated(_, sequence, sub_sequence, owes):
+                position = None if sequence is None else Position(int(sequence), sub_sequence)
+                self._unstated.stated(position, owes)
+                self.listener.happened(Stated(position, owes))
             case wire.Ready():
                 self.stage, self.due = "in", None
                 if self._curious:
@@ -217,11 +229,14 @@ class ShardSeat:
 
     def _finished(self, done: wire.Finished) -> None:
         last = None if done.sequence is None else Position(int(done.sequence), done.sub_sequence)
+        self._unstated.reported(self.books.spans[done.span], last, (nth for nth, _ in done.tickets))
         slot, held = self.books.reported(done)
         self._pool.give_back(slot)
         self.listener.happened(SpanDone(done.span, done.records, last, done.filtered, held))
 
     def _succeeded(self, at: At, filtered: bool) -> None:
+        if self._unstated.owes:
+            self._unstated.succeeded(self.books.known(at).record)
         self.books.settled(at)
         self.listener.happened(Done(at, filtered))
 
@@ -263,7 +278,7 @@ class ShardSeat:
             return Loss([], [])
         for book in list(self.books.spans.values()):
             self._count(book)
-        return self.books.lost(self.process.journal)
+        return self.books.lost(self.process.journal, self._unstated.beyond if self._unstated.owes else None)
 
     def bereaved(
         self, process: Process, loss: Loss, *, death: int, total: int, overran: set[At] | None, by_us: bool
@@ -283,6 +298,7 @@ class ShardSeat:
             return
         for record in loss.running if not by_us else ():
             self.listener.died(record.at, self._attempt(process, record.at, overran))
+        kept, again = self._kept(loss)
         self.listener.happened(
             WorkerDied(
                 death,
@@ -291,8 +307,29 @@ class ShardSeat:
                 () if overran is None or self._pool.batches else tuple(sorted(overran)),
                 total,
                 by_us,
+                kept,
+                again,
             )
         )
+
+    def _kept(self, loss: Loss) -> tuple[bool, RunsAgain | None]:
+        """Whether all that the processor owed can run again, and the span that was made of it."""
+        unstated = self._unstated
+        for at, _ in loss.done if unstated.owes else ():
+            unstated.succeeded(self.books.known(at).record)
+        owed = unstated.line()
+        unstated.clear()
+        if owed is None or not owed[0]:
+            return owed is not None, None
+        slot = self._pool.take_slot()
+        if slot is None:
+            return False, None
+        records, raw = owed
+        self._again -= 1
+        slot.view[: len(raw)] = raw
+        self.arrived(self._again, slot, len(raw), Dialect.DAEMON, None)
+        self.books.spans[self._again].counted = True
+        return True, RunsAgain(self._again, records, len(raw))
 
     def _attempt(self, process: Process, at: At, overran: set[At] | None) -> Attempt:
         began = self._pool.watchdog.since(process, self, at)
@@ -337,6 +374,7 @@ class ShardSeat:
 
     def _forget_all(self, process: Process | None) -> None:
         """Slots that a living process may still read are free once it is dead."""
+        self._unstated.clear()
         slots = self.books.clear()
         if process is None:
             for slot in slots:

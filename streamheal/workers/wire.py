@@ -1,7 +1,7 @@
 """What host and worker say to each other: whole messages over a socket that keeps them whole.
 
     host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Leave · End · Show · Alone · Go
-    worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Ended
+    worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Stated · Ended
 
 A clean span costs one `Give` and one `Finished`, whatever its size. A message too long for
 one datagram goes in parts.
@@ -37,6 +37,7 @@ class Take(Message):
     stream: str
     lanes_max: int | None = None
     limit: int | None = None
+    after: tuple[str, int] | None = None
 
 
 class Give(Message):
@@ -123,6 +124,7 @@ class Alone(Message):
     shard_id: str
     stream: str
     record: Record
+    after: tuple[str, int] | None = None
 
 
 class Go(Message):
@@ -220,6 +222,15 @@ class Witness(Message):
     until: float
 
 
+class Stated(Message):
+    """How far the processor says that it is done; see `core.messages.Stated`. From a cell: nobody will say it."""
+
+    seat: int
+    sequence: str | None = None
+    sub_sequence: int = 0
+    owes: bool = False
+
+
 class Ended(Message):
     seat: int
     began: float
@@ -227,7 +238,7 @@ class Ended(Message):
     raised: Raised | None = None
 
 
-ToHost = Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Ended
+ToHost = Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended
 
 pack = msgspec.msgpack.Encoder().encode
 unpack_for_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -17,6 +17,7 @@ from streamheal.core.messages import (
     SpanCounted,
     SpanDone,
     Start,
+    Stated,
     Witnessed,
     WorkerDied,
 )
@@ -80,6 +81,8 @@ class FakeSeat:
                 return
             except Exception as error:
                 self._fail(at, error, alone=False)
+        if self._pool.first_words is not None:
+            self._listener.happened(self._pool.first_words)
         if give.rest:
             self._listener.happened(SpanDone(span, len(mine), (mine and self.records[mine[-1]].position) or None))
 
@@ -120,6 +123,8 @@ class FakeSeat:
     def settle(self, at: At) -> None:
         self._blocked.discard(at)
 
+    def resumes_after(self, position: Position) -> None: ...
+
     def limit(self, starts: int | None) -> None:
         self.log.append(f"limit {starts}")
 
@@ -139,6 +144,8 @@ class FakeSeat:
 
     def end(self, hook: Hook) -> None:
         self.log.append(hook)
+        if self._pool.last_words is not None:
+            self._listener.happened(self._pool.last_words)
         self._soon(self._listener.ended)
 
     def abandon(self) -> None:
@@ -155,6 +162,9 @@ class FakePool:
         self.cause = Cause.RAISED
         self.initialize_failures = initialize_failures
         self.settled: set[At] = set()
+        # What a processor that states its own progress says: in each span, and in its last hook.
+        self.first_words: Stated | None = None
+        self.last_words: Stated | None = None
         self.seats: dict[str, FakeSeat] = {}
 
     def take_slot(self) -> FakeSlot:

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from streamheal.core.messages import Cause
+from streamheal.core.messages import Cause, Stated
 from streamheal.core.policy import Policy
 from streamheal.quarantine.envelope import Code
 from streamheal.quarantine.seal import seal
@@ -155,3 +155,32 @@ def test_what_is_stored_while_the_next_worker_comes_up_is_not_given_to_it() -> N
     told.run()
     assert sorted(envelope.sequence_number for envelope in told.shelf.kept) == ["1", "2"]
     assert told.figures.done == 77
+
+
+def test_a_processor_that_owes_is_heard_out_once_before_the_shard_is_complete() -> None:
+    """All five are done, and it says so of the second, and of all of them in `shard_ended` only."""
+    told = Told(fine, bytes([1, 2, 3]), bytes([4, 5]))
+    told.pool.first_words = Stated(Position(2), owes=True)
+    told.pool.last_words = Stated(Position(5), owes=False)
+    told.run()
+    assert told.engine.checkpoints[-1] == Position(5)
+    assert told.engine.completed == ["shard-0"]
+    assert told.pool.seats["shard-0"].log.count("shard_ended") == 1
+
+
+def test_a_shard_whose_end_is_not_stated_is_not_complete() -> None:
+    told = Told(fine, bytes([1, 2, 3]))
+    told.pool.first_words = Stated(Position(2), owes=True)
+    told.run()
+    assert set(told.engine.checkpoints) == {Position(2)}
+    assert told.engine.completed == []
+    assert told.runtime.needs_human
+    assert {"human_called", "shard_stopped"} <= set(told.events)
+
+
+def test_a_checkpoint_that_is_held_is_told_of_once() -> None:
+    told = Told(fine, bytes([1]), bytes([2]), bytes([3]))
+    told.pool.first_words = Stated(None, owes=True, gone=True)
+    told.run()
+    assert told.engine.checkpoints == []
+    assert told.events.count("checkpoint_held") == 1

@@ -519,3 +519,31 @@ def test_in_any_mixture_each_record_meets_its_own_fate(
         for key in "abcxy":
             numbers = [number for (of, number) in sorted(first, key=first.__getitem__) if of == key]
             assert numbers == sorted(numbers)
+
+
+def test_a_class_written_for_amazon_kclpy_is_healed_as_it_is() -> None:
+    """It gets amazon_kclpy's inputs, and may checkpoint: that alone makes nothing done."""
+    pytest.importorskip("amazon_kclpy", reason="amazon_kclpy is not installed, whose processors these are")
+    from amazon_kclpy.v3 import processor
+
+    seen: list[str] = []
+
+    class Theirs(processor.RecordProcessorBase):  # type: ignore[misc]  # it comes without types
+        def initialize(self, initialize_input: Any) -> None:
+            seen.append(initialize_input.shard_id)
+
+        def process_records(self, process_records_input: Any) -> None:
+            for one in process_records_input.records:
+                if b"items" in one.binary_data:
+                    raise KeyError("customer")
+            process_records_input.checkpointer.checkpoint()
+
+        def shard_ended(self, shard_ended_input: Any) -> None:
+            shard_ended_input.checkpointer.checkpoint()
+            seen.append("ended")
+
+    first, sick, last = record(GOOD), record(BAD), record(GOOD)
+    report = heal(Theirs, [first, sick, last])
+    assert report.done == [first, last]
+    assert [one.record for one in report.quarantined] == [sick]
+    assert seen == ["shardId-000000000000", "ended"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamheal.core.messages import At, Cause, Done, Failed, WorkerDied
+from streamheal.workers.arena import SLOTS
 
 from .stand import Ear, line, standing, until
 from .test_decode import aggregate, body
@@ -215,7 +216,7 @@ async def test_every_slot_in_use_is_none_left(tmp_path: Path) -> None:
         taken = []
         while (slot := stand.pool.take_slot()) is not None:
             taken.append(slot)
-        assert len(taken) == 256
+        assert len(taken) == SLOTS
         stand.pool.give_back(taken[0])
         assert stand.pool.take_slot() is taken[0]
 

@@ -67,6 +67,8 @@ class Alone:
             self._link.send(wire.Failure(0, 0, 0, kind.cause, began, ended, kind.retry_after_s, raised, masked))
         else:
             self._link.check_not_forked()
+            if self._target.stating and handler.processor.owed.owes:
+                self._link.send(wire.Stated(0, owes=True))
             self._link.send(wire.Succeeded(0, 0, 0, filtered))
         self._wait_for_end()
 
@@ -79,6 +81,8 @@ class Alone:
         if self._target.mode == "batch":
             if positions(finish(handler.call([record]))):
                 raise _Refused
+            if self._target.stating:
+                handler.processor.finish_alone()
         else:
             finish(handler.call(record))
         return False

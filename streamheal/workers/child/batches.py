@@ -15,10 +15,12 @@ from typing import Any
 from streamheal.core.halving import Halving
 from streamheal.records import Position
 from streamheal.workers import wire
+from streamheal.workers.arena import SLOT_BYTES
 from streamheal.workers.child.failures import Kind, kind_of, positions, refused
 from streamheal.workers.child.lanes import Lanes
 from streamheal.workers.child.sequential import Sequential
 from streamheal.workers.child.spans import Item, Key
+from streamheal.workers.child.target import Handler
 from streamheal.workers.child.worker import Site, monotonic
 from streamheal.workers.journal import CALLS_WORD, DONE, FILTERED, OPEN, RUNNING
 
@@ -30,6 +32,21 @@ class Batches(Sequential):
         super().__init__(site)
         self._runner: asyncio.Runner | None = None
         self._open: Counter[Key] = Counter()  # of this turn's records, by key
+
+    def seated(self, take: wire.Take, handler: Handler) -> Lanes:
+        if self.target.stating:
+            handler.processor.owed.tell = lambda place, owes: self._state(take.seat, place, owes)
+        return super().seated(take, handler)
+
+    def _state(self, seat: int, place: tuple[int, int] | None, owes: bool) -> None:
+        sequence, sub_sequence = (None, 0) if place is None else (str(place[0]), place[1])
+        self.link.send(wire.Stated(seat, sequence, sub_sequence, owes))
+
+    def obey(self, message: wire.ToWorker) -> None:
+        if self.target.stating and isinstance(message, wire.Give):
+            processor = self.lanes[message.seat].handler.processor
+            processor.behind(self.arena[message.slot * SLOT_BYTES :][: message.length])
+        super().obey(message)
 
     def finish(self, returned: object) -> object:
         """A processor may be `async` here, too: its loop is its own, and runs while it does."""

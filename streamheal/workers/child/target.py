@@ -30,11 +30,15 @@ class Options(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A processor's kind. `make` gives one for a shard; it is user code and may raise."""
+    """A processor's kind. `make` gives one for a shard; it is user code and may raise.
+
+    `stating`: returning from a record is not its word; it says itself how far it is done.
+    """
 
     make: Callable[[], Any]
     mode: str
     facts: wire.Facts
+    stating: bool = False
 
 
 def load(target: str, options: Options) -> Target:
@@ -88,6 +92,13 @@ def _find(module: Any, module_name: str, path: str) -> Any:
 
 
 def _classify(found: Any, name: str, class_name: str, options: Options) -> Target:
+    if isinstance(found, type) and any(base.__name__ == "RecordProcessorBase" for base in found.__mro__):
+        from streamheal.workers.child import kclpy
+
+        if kclpy.is_kclpy(found, name):
+            _check_makeable(found, name)
+            facts = _facts(kclpy.KclpyProcessor, class_name, "batch", name, options)
+            return Target(lambda: kclpy.KclpyProcessor(found()), "batch", facts, stating=True)
     if isinstance(found, type):
         mode = _mode_of_class(found, name)
         _check_makeable(found, name)

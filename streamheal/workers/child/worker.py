@@ -39,7 +39,7 @@ class Worker:
         self.link, self.journal, self.target = site.link, site.journal, site.target
         self.tail = Tail(self.attempt)  # of what is printed outside of any lane
         self.lanes: dict[int, Lanes] = {}
-        self._arena, self.dump = site.arena, site.dump
+        self.arena, self.dump = site.arena, site.dump
         self._tickets = Tickets()
 
     def run(self, first: wire.Take) -> None:
@@ -56,7 +56,7 @@ class Worker:
             handler,
             self.target.facts.ordering,
             decode=decoder(take.shard_id),
-            arena=self._arena,
+            arena=self.arena,
             journal=self.journal,
             tickets=self._tickets,
             send=self.link.send,
@@ -106,4 +106,7 @@ class Worker:
 
 
 def make_handler(target: Target, take: wire.Take | wire.Alone) -> Handler:
-    return Handler(target, Shard(shard_id=take.shard_id, stream=take.stream))
+    handler = Handler(target, Shard(shard_id=take.shard_id, stream=take.stream))
+    if target.stating and take.after is not None:
+        handler.processor.owed.after = int(take.after[0]), take.after[1]
+    return handler
