@@ -146,8 +146,8 @@ class _InBubblewrap:
         variables = [word for pair in self._environment.items() for word in ("--setenv", *pair)]
         mounts = ["--ro-bind", self._root, "/", "--tmpfs", "/tmp", "--proc", "/proc", "--dev", "/dev"]
         apart = ["--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--as-pid-1", "--die-with-parent"]
-        who = ["--uid", user, "--gid", group, "--chdir", self._config["WorkingDir"], "--clearenv"]
-        return ["bwrap", *mounts, *apart, *who, *variables, *option, "--", *command]
+        who = ["--uid", user, "--gid", group, "--hostname", self._container, "--chdir", self._config["WorkingDir"]]
+        return ["bwrap", *mounts, *apart, *who, "--clearenv", *variables, *option, "--", *command]
 
     def healthy(self) -> bool:
         kind, *command = self._config["Healthcheck"]["Test"]
