@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 
 from streamheal.engines.kcl import wire
 from streamheal.records import Position
+from tests.engines.kcl.lines import batch, record
 
 # Written by a real MultiLangDaemon (KCL 2.5.8; 3.x differs in whitespace only).
 INITIALIZE = (
@@ -39,23 +39,6 @@ def message(line: bytes) -> wire.Message:
     said = read(line)
     assert isinstance(said, wire.Message)
     return said
-
-
-def record(number: int, data: str = "cmVj") -> dict[str, Any]:
-    return {
-        "data": data,
-        "partitionKey": f"key-{number}",
-        "sequenceNumber": str(number),
-        "approximateArrivalTimestamp": None,
-        "subSequenceNumber": 0,
-        "action": "record",
-    }
-
-
-def batch(records: list[Any], lag: int | None = 0) -> bytes:
-    """As Jackson writes it: no spaces, and the lag last."""
-    said = {"action": "processRecords", "records": records, "millisBehindLatest": lag}
-    return json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
 
 @pytest.mark.parametrize(

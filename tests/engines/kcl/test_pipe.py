@@ -1,0 +1,568 @@
+"""One shard's pipe, over real pipes and a real socket, with the daemon's manners at the other end."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import os
+
+import pytest
+
+from streamheal.errors import Unavailable
+from streamheal.records import Position
+from tests.engines.kcl.lines import (
+    LEASE_LOST,
+    SHARD_ENDED,
+    SHUTDOWN_REQUESTED,
+    batch,
+    checkpointed,
+    initialize,
+    record,
+)
+from tests.engines.kcl.stand import Said, standing
+
+pytestmark = pytest.mark.anyio
+
+KEEP_ALIVE = {"action": "shutdownRequested"}
+
+
+def status(action: str) -> Said:
+    return {"action": "status", "responseFor": action}
+
+
+def checkpoint(sequence: int | None, sub: int | None = 0) -> Said:
+    if sequence is None:
+        return {"action": "checkpoint", "sequenceNumber": None, "subSequenceNumber": None}
+    return {"action": "checkpoint", "sequenceNumber": str(sequence), "subSequenceNumber": sub}
+
+
+async def test_a_whole_life_from_initialize_to_the_lease_s_loss() -> None:
+    async with standing() as stand:
+        daemon, host, pipe = stand.daemon, stand.host, stand.pipe
+        host.on_brought = lambda pipe: pipe.may_bring()
+        pipe.may_bring()
+
+        assert await daemon.act(initialize("12", 3)) == [status("initialize")]
+        assert pipe.shard_id == "shardId-000000000000"
+        first, second = batch([record(13)], 2000), batch([record(14), record(15)], 0)
+        assert await daemon.act(first) == [status("processRecords")]
+        assert await daemon.act(second) == [status("processRecords")]
+        kept = stand.checkpoint(Position(15, 2))
+        assert await daemon.act(batch([], 500)) == [checkpoint(15, 2), status("processRecords")]
+        await kept
+
+        waiting = asyncio.ensure_future(daemon.act(SHUTDOWN_REQUESTED))
+        await stand.until(lambda: bool(host.all("asked_to_leave")))
+        kept = stand.checkpoint(Position(16))
+        await kept
+        assert not waiting.done()
+        pipe.leave()
+        assert await waiting == [checkpoint(16), status("shutdownRequested")]
+        assert await daemon.act(LEASE_LOST) == [status("leaseLost")]
+        daemon.hang_up()
+        await stand.until(lambda: stand.is_closed)
+
+        assert host.told == [
+            ("initialized", Position(12, 3)),
+            ("brought", first),
+            ("measured", 2.0),
+            ("brought", second),
+            ("measured", 0.0),
+            ("measured", 0.5),
+            ("asked_to_leave", None),
+            ("closed", None),
+        ]
+        assert daemon.farewell() == b"0"
+
+
+async def test_a_shard_that_ends_is_answered_once_its_end_is_stored() -> None:
+    async with standing() as stand:
+        daemon, host = stand.daemon, stand.host
+        await daemon.act(initialize())
+        answered = asyncio.ensure_future(daemon.act(SHARD_ENDED))
+        await stand.until(lambda: bool(host.all("ended")))
+        await stand.checkpoint(Position(7))  # what was still open when the end came
+        daemon.errors.append("ThrottlingException")
+        with pytest.raises(Unavailable, match="ThrottlingException"):
+            await stand.checkpoint(None)
+        stand.pipe.may_bring()
+        await stand.quiet()
+        assert not answered.done()
+
+        await stand.checkpoint(None)
+        said = [checkpoint(7), checkpoint(None), checkpoint(None), status("shardEnded")]
+        assert await answered == said
+        daemon.hang_up()
+        await stand.until(lambda: stand.is_closed)
+        assert (host.all("lost"), host.all("closed")) == ([], [None])
+        assert daemon.farewell() == b"0"
+
+
+async def test_a_batch_waits_until_the_runtime_asks_for_it_and_its_answer_until_it_asks_again() -> None:
+    async with standing() as stand:
+        daemon, host, pipe = stand.daemon, stand.host, stand.pipe
+        await daemon.act(initialize())
+        answered = asyncio.ensure_future(daemon.act(batch([record(1)])))
+        await stand.quiet()
+        assert host.batches == []
+        pipe.may_bring()
+        assert host.batches == [batch([record(1)])]
+        await stand.quiet()
+        assert not answered.done()
+        pipe.may_bring()
+        assert await answered == [status("processRecords")]
+
+
+async def test_what_the_runtime_has_asked_for_once_is_brought_once() -> None:
+    """The window may be open before the first batch, and then closes with it."""
+    async with standing() as stand:
+        stand.pipe.may_bring()
+        await stand.daemon.act(initialize())
+        answered = asyncio.ensure_future(stand.daemon.act(batch([record(1)])))
+        await stand.until(lambda: len(stand.host.batches) == 1)
+        await stand.quiet()
+        assert not answered.done()
+        stand.pipe.may_bring()
+        await answered
+
+
+async def test_an_empty_batch_is_answered_at_once_with_a_checkpoint_on_the_way() -> None:
+    async with standing() as stand:
+        daemon, host = stand.daemon, stand.host
+        await daemon.act(initialize())
+        kept = [stand.checkpoint(Position(5)), stand.checkpoint(Position(6))]
+        await stand.quiet()
+        assert daemon.heard_now() == b""  # outside an action nobody would read it
+        assert await daemon.act(batch([], None)) == [checkpoint(5), checkpoint(6), status("processRecords")]
+        await asyncio.gather(*kept)
+        assert (host.batches, host.all("measured")) == ([], [])
+        assert len(host.out) <= 1  # the one the next line is read into
+
+
+async def test_an_empty_batch_does_not_answer_for_the_next_full_one() -> None:
+    async with standing() as stand:
+        await stand.daemon.act(initialize())
+        await stand.daemon.act(batch([]))
+        answered = asyncio.ensure_future(stand.daemon.act(batch([record(1)])))
+        await stand.quiet()
+        stand.pipe.may_bring()
+        await stand.quiet()
+        assert not answered.done()
+        stand.pipe.may_bring()
+        await answered
+
+
+async def test_checkpoints_go_one_at_a_time_and_before_the_status() -> None:
+    async with standing() as stand:
+        daemon = stand.daemon
+        stand.pipe.may_bring()
+        await daemon.act(initialize())
+        await daemon.write(batch([record(1)]))
+        await stand.until(lambda: bool(stand.host.batches))
+        kept = [stand.checkpoint(Position(1)), stand.checkpoint(Position(2))]
+        await stand.quiet()
+        stand.pipe.may_bring()
+        first = await daemon.hear()
+        await stand.quiet()
+        assert first == checkpoint(1)
+        assert daemon.heard_now() == b""
+        await daemon.write(checkpointed(first))
+        second = await daemon.hear()
+        await stand.quiet()
+        assert second == checkpoint(2)
+        assert [one.done() for one in kept] == [True, False]
+        assert daemon.heard_now() == b""
+        await daemon.write(checkpointed(second))
+        assert await daemon.hear() == status("processRecords")
+        await asyncio.gather(*kept)
+
+
+async def test_no_checkpoint_goes_out_while_the_shard_begins() -> None:
+    """The daemon has no checkpointer then, and answers InvalidStateException."""
+    async with standing() as stand:
+        kept = stand.checkpoint(Position(1))
+        await stand.quiet()
+        assert await stand.daemon.act(initialize()) == [status("initialize")]
+        assert await stand.daemon.act(batch([])) == [checkpoint(1), status("processRecords")]
+        await kept
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["ThrottlingException", "KinesisClientLibDependencyException", "InvalidStateException", "NullPointerException"],
+)
+async def test_a_checkpoint_that_failed_is_unavailable_and_the_shard_goes_on(error: str) -> None:
+    async with standing() as stand:
+        daemon = stand.daemon
+        await daemon.act(initialize())
+        daemon.errors.append(error)
+        kept = stand.checkpoint(Position(1))
+        await daemon.act(batch([]))
+        with pytest.raises(Unavailable, match=f"did not checkpoint shardId-000000000000: {error}"):
+            await kept
+        assert not stand.pipe.lost
+        kept = stand.checkpoint(Position(1))
+        await daemon.act(batch([]))
+        await kept
+
+
+async def test_a_shutdown_exception_loses_the_shard_once() -> None:
+    """The lease is another's: what is under way is answered unread, and leaseLost follows."""
+    async with standing() as stand:
+        daemon, host, pipe = stand.daemon, stand.host, stand.pipe
+        pipe.may_bring()
+        await daemon.act(initialize())
+        daemon.errors.append("ShutdownException")
+        answered = asyncio.ensure_future(daemon.act(batch([record(1)])))
+        await stand.until(lambda: bool(host.batches))
+        both = [stand.checkpoint(Position(1)), stand.checkpoint(Position(2))]
+        for kept in both:
+            with pytest.raises(Unavailable, match="not ours any more"):
+                await kept
+        assert await answered == [checkpoint(1), status("processRecords")]
+        assert pipe.lost
+        with pytest.raises(Unavailable):
+            await pipe.checkpoint(Position(3))
+
+        assert await daemon.act(batch([record(2)], 9000)) == [status("processRecords")]
+        assert await daemon.act(LEASE_LOST) == [status("leaseLost")]
+        daemon.hang_up()
+        await stand.until(lambda: stand.is_closed)
+        assert [event for event, _ in host.told] == ["initialized", "brought", "measured", "lost", "closed"]
+        assert daemon.farewell() == b"0"
+
+
+@pytest.mark.parametrize("line", [SHARD_ENDED, SHUTDOWN_REQUESTED], ids=["shardEnded", "shutdownRequested"])
+async def test_once_lost_nothing_is_told_or_waited_for(line: bytes) -> None:
+    async with standing() as stand:
+        await stand.daemon.act(initialize())
+        stand.daemon.errors.append("ShutdownException")
+        kept = stand.checkpoint(Position(1))
+        await stand.daemon.act(batch([]))
+        await asyncio.gather(kept, return_exceptions=True)
+        assert len(await stand.daemon.act(line)) == 1
+        assert not stand.host.all("ended") + stand.host.all("asked_to_leave")
+
+
+async def test_a_drained_pipe_answers_batches_unread_and_still_checkpoints() -> None:
+    async with standing() as stand:
+        daemon, host = stand.daemon, stand.host
+        await daemon.act(initialize())
+        answered = asyncio.ensure_future(daemon.act(batch([record(1)])))
+        await stand.quiet()
+        stand.pipe.drain()
+        await answered
+        kept = stand.checkpoint(Position(9))
+        stand.pipe.may_bring()
+        assert await daemon.act(batch([record(2)], 4000)) == [checkpoint(9), status("processRecords")]
+        await kept
+        assert host.batches == []
+        assert not stand.pipe.is_free
+
+
+async def test_one_that_was_left_before_it_is_asked_says_so_at_once() -> None:
+    async with standing() as stand:
+        await stand.daemon.act(initialize())
+        stand.pipe.leave()
+        assert stand.pipe.is_free
+        assert await stand.daemon.act(SHUTDOWN_REQUESTED) == [status("shutdownRequested")]
+        await stand.daemon.act(LEASE_LOST)
+        stand.daemon.hang_up()
+        await stand.until(lambda: stand.is_closed)
+        assert stand.host.all("lost") == []
+
+
+async def test_a_lease_lost_by_surprise_is_told_and_its_batch_given_back() -> None:
+    async with standing() as stand:
+        await stand.daemon.act(initialize())
+        kept = stand.checkpoint(Position(1))
+        assert await stand.daemon.act(LEASE_LOST) == [status("leaseLost")]
+        with pytest.raises(Unavailable, match="its next owner checkpoints"):
+            await kept
+        assert stand.host.all("lost") == [None]
+
+
+async def test_a_daemon_that_dies_mid_action_loses_the_shard_and_everybody_who_waits_hears_it() -> None:
+    async with standing() as stand:
+        daemon, host = stand.daemon, stand.host
+        await daemon.act(initialize())
+        await daemon.write(batch([record(1)]))
+        under_way, waiting = stand.checkpoint(Position(1)), stand.checkpoint(Position(2))
+        await daemon.hear()
+        daemon.hang_up()
+        for kept in (under_way, waiting):
+            with pytest.raises(Unavailable):
+                await kept
+        await stand.until(lambda: stand.is_closed)
+        assert host.told[-2:] == [("lost", None), ("closed", "the daemon closed its pipe")]
+        assert daemon.farewell() == b""  # a stub that hears nothing fails, and so does its daemon
+        with pytest.raises(Unavailable):
+            await stand.pipe.checkpoint(Position(3))
+
+
+LIFE = (initialize(), batch([record(1)]), batch([]), batch([record(2), record(3)]), SHARD_ENDED)
+
+
+@pytest.mark.parametrize("bytes_written", range(0, sum(map(len, LIFE)) + 1, 7))
+async def test_a_daemon_may_die_after_any_byte(bytes_written: int) -> None:
+    async with standing() as stand:
+        stand.host.on_brought = lambda pipe: pipe.may_bring()
+        stand.pipe.may_bring()
+        left = bytes_written
+        for line in LIFE:
+            if len(line) > left:
+                await stand.daemon.write(line[:left])
+                break
+            left -= len(line)
+            if line is SHARD_ENDED:
+                await stand.daemon.write(line)
+            else:
+                await stand.daemon.act(line)
+        stand.checkpoint(Position(1))
+        stand.daemon.hang_up()
+        await stand.until(lambda: stand.is_closed)
+        assert stand.host.told[-2:] == [("lost", None), ("closed", "the daemon closed its pipe")]
+
+
+async def test_a_stub_s_death_is_seen_while_the_shard_is_quiet() -> None:
+    """The daemon would notice only when records come. Our ends are closed, so that it notices now."""
+    async with standing() as stand:
+        await stand.daemon.act(initialize())
+        stand.daemon.stub.close()
+        await stand.until(lambda: stand.is_closed)
+        assert stand.host.told[-2:] == [("lost", None), ("closed", "its stub died")]
+        with pytest.raises(BrokenPipeError):
+            await stand.daemon.write(batch([]))
+
+
+BAD = "it brought a line that is not the protocol: "
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        pytest.param([b"{}\n"], "Object missing required field", id="malformed"),
+        pytest.param([b"null\n"], "Expected `object`", id="null"),
+        pytest.param([initialize("9" * 5000)], "Expected `str` of length <= 129", id="a number too long"),
+        pytest.param([checkpointed(checkpoint(1))], "that was not asked for", id="an answer to nothing"),
+        pytest.param([batch([record(1)]), batch([record(2)])], "processRecords was not answered", id="too early"),
+        pytest.param([batch([record(1)]), LEASE_LOST], "leaseLost while processRecords", id="another too early"),
+        pytest.param([batch([])[:-1] + batch([record(1)])], "malformed|trailing", id="two on one line"),
+        pytest.param([initialize()], "initialize for the second time", id="initialize twice"),
+        pytest.param(
+            [b'{"action":"leaseLost","x":"' + b"x" * 9000 + b'"}\n'], "leaseLost in a line of", id="oversized"
+        ),
+    ],
+)
+async def test_what_is_not_the_protocol_ends_the_pipe(lines: list[bytes], why: str) -> None:
+    async with standing(slot_bytes=6000) as stand:
+        await stand.daemon.act(initialize())
+        for line in lines:
+            await stand.daemon.write(line)
+            await stand.quiet()
+        await stand.until(lambda: stand.is_closed)
+        (said,) = stand.host.all("closed")
+        assert said.startswith(BAD)
+        assert any(part in said for part in why.split("|")), said
+        assert stand.host.all("lost") == [None]
+        assert stand.daemon.farewell() == b""
+
+
+@pytest.mark.parametrize("line", [batch([record(1)]), batch([]), SHARD_ENDED, SHUTDOWN_REQUESTED, LEASE_LOST])
+async def test_nothing_is_believed_of_a_shard_that_has_no_name_yet(line: bytes) -> None:
+    async with standing() as stand:
+        assert stand.pipe.is_free
+        await stand.daemon.write(line)
+        await stand.until(lambda: stand.is_closed)
+        (said,) = stand.host.all("closed")
+        assert said.startswith(BAD)
+        assert "before initialize" in said
+        assert [event for event, _ in stand.host.told] == ["lost", "closed"]
+
+
+def numbers(lines: list[bytes]) -> list[int]:
+    return [int(found["sequenceNumber"]) for line in lines for found in json.loads(line)["records"]]
+
+
+@pytest.mark.parametrize("records", [30, 31, 32, 33, 34, 35, 100])
+async def test_a_line_longer_than_a_slot_is_brought_in_parts_and_answered_after_the_last(records: int) -> None:
+    async with standing(slots=40) as stand:
+        await stand.daemon.act(initialize())
+        long = batch([record(number) for number in range(records)])
+        answered = asyncio.ensure_future(stand.daemon.act(long))
+        parts = -(-len(long) // 4096)
+        for part in range(1, parts + 1):
+            stand.pipe.may_bring()
+            await stand.until(lambda part=part: len(stand.host.batches) == part)  # type: ignore[misc]
+            assert not answered.done()
+        stand.pipe.may_bring()
+        assert await answered == [status("processRecords")]
+        assert numbers(stand.host.batches) == list(range(records))
+        assert await stand.daemon.act(batch([])) == [status("processRecords")]
+
+
+@pytest.mark.parametrize("spare", [-1, 0, 1])
+async def test_a_line_may_end_where_its_slot_does(spare: int) -> None:
+    line = batch([record(1, "A" * 3000)])
+    async with standing(slot_bytes=len(line) + spare) as stand:
+        stand.pipe.may_bring()
+        await stand.daemon.act(initialize())
+        await stand.daemon.write(line)
+        await stand.until(lambda: bool(stand.host.batches))
+        assert numbers(stand.host.batches) == [1]
+        assert (stand.host.batches == [line]) == (spare >= 0)
+
+
+async def test_a_long_line_is_drained_like_any_other() -> None:
+    async with standing() as stand:
+        await stand.daemon.act(initialize())
+        stand.pipe.may_bring()
+        answered = asyncio.ensure_future(stand.daemon.act(batch([record(number) for number in range(100)])))
+        await stand.until(lambda: len(stand.host.batches) == 1)
+        stand.pipe.drain()
+        await answered
+        stand.pipe.may_bring()
+        await stand.daemon.act(batch([record(number) for number in range(100)]))
+        assert len(stand.host.batches) == 1
+
+
+async def test_without_a_free_slot_nothing_is_read_until_there_is_one() -> None:
+    async with standing(slots=1) as stand:
+        daemon, host = stand.daemon, stand.host
+        await daemon.act(initialize())
+        stand.pipe.may_bring()
+        first = asyncio.ensure_future(daemon.act(batch([record(1)])))
+        await stand.until(lambda: len(host.batches) == 1)
+        stand.pipe.may_bring()
+        await first
+        second = asyncio.ensure_future(daemon.act(batch([record(2)])))
+        await stand.quiet()
+        assert len(host.batches) == 1
+        host.settle()
+        await stand.until(lambda: len(host.batches) == 2)
+        stand.pipe.may_bring()
+        await stand.quiet()
+        assert not host.out
+        host.settle()
+        await second
+
+
+async def test_a_long_line_waits_for_the_slots_of_its_parts() -> None:
+    """Its batches come as slots become free; the daemon notices nothing."""
+    async with standing(slots=2) as stand:
+        daemon, host = stand.daemon, stand.host
+        await daemon.act(initialize())
+        answered = asyncio.ensure_future(daemon.act(batch([record(number) for number in range(200)])))
+        while not answered.done():
+            stand.pipe.may_bring()
+            await stand.quiet()
+            host.settle()
+        assert numbers(host.batches) == list(range(200))
+        assert not stand.is_closed
+
+
+async def test_without_a_slot_a_stub_s_death_is_still_seen() -> None:
+    async with standing(slots=0) as stand:
+        await stand.daemon.write(initialize())
+        await stand.quiet()
+        stand.daemon.stub.close()
+        await stand.until(lambda: stand.is_closed)
+        stand.host.free = 5
+        await stand.quiet()
+
+
+async def test_a_daemon_that_does_not_read_blocks_nobody_and_loses_nothing() -> None:
+    """Its pipe is filled with signs of life, which stop there; the status follows when it reads again."""
+    async with standing() as stand:
+        fcntl.fcntl(stand.daemon.lines_out, 1031, 4096)  # F_SETPIPE_SZ
+        stand.pipe.may_bring()
+        await stand.daemon.act(initialize())
+        await stand.daemon.write(batch([record(1)]))
+        await stand.until(lambda: bool(stand.host.batches))
+        for _ in range(1000):
+            stand.pipe.keep_alive()
+        kept = stand.checkpoint(Position(1))
+        await stand.quiet()
+        stand.pipe.may_bring()
+        heard = await stand.daemon.waits_for("processRecords")
+        await kept
+        alive = 4096 // len(b'\n{"action":"shutdownRequested"}\n')
+        assert heard[:-2] == [KEEP_ALIVE] * (alive + 1)  # and the one that did not fit
+        assert heard[-2:] == [checkpoint(1), status("processRecords")]
+        assert await stand.daemon.act(batch([])) == [status("processRecords")]
+
+
+async def test_a_sign_of_life_is_given_only_within_an_action() -> None:
+    async with standing() as stand:
+        stand.pipe.keep_alive()
+        await stand.daemon.act(initialize())
+        stand.pipe.keep_alive()
+        await stand.quiet()
+        assert stand.daemon.heard_now() == b""
+        stand.pipe.may_bring()
+        await stand.daemon.write(batch([record(1)]))
+        await stand.until(lambda: bool(stand.host.batches))
+        stand.pipe.keep_alive()
+        stand.pipe.may_bring()
+        assert await stand.daemon.waits_for("processRecords") == [KEEP_ALIVE, status("processRecords")]
+        stand.pipe.keep_alive()
+        await stand.quiet()
+        assert stand.daemon.heard_now() == b""
+
+
+async def test_a_closed_pipe_writes_nothing_to_whoever_has_its_number_now() -> None:
+    async with standing() as stand:
+        await stand.daemon.act(initialize())
+        stand.pipe.may_bring()
+        await stand.daemon.write(batch([record(1)]))
+        await stand.until(lambda: len(stand.host.batches) == 1)
+        stand.pipe.close("enough")
+        reading, writing = os.pipe()
+        os.dup2(writing, stand.daemon.lines_out)
+        os.set_blocking(reading, False)
+        try:
+            stand.pipe.keep_alive()
+            stand.pipe.may_bring()
+            stand.pipe.leave()
+            await stand.quiet()
+            with pytest.raises(BlockingIOError):
+                os.read(reading, 100)
+        finally:
+            for descriptor in {reading, writing, stand.daemon.lines_out}:
+                os.close(descriptor)
+
+
+async def test_whoever_gave_up_a_checkpoint_is_not_told_and_disturbs_nobody() -> None:
+    async with standing() as stand:
+        daemon = stand.daemon
+        await daemon.act(initialize())
+        given_up = stand.checkpoint(Position(1))
+        await daemon.write(batch([]))
+        assert await daemon.hear() == checkpoint(1)
+        given_up.cancel()
+        kept = stand.checkpoint(Position(2))
+        await stand.quiet()
+        await daemon.write(checkpointed(checkpoint(1)))
+        assert await daemon.waits_for("processRecords") == [checkpoint(2), status("processRecords")]
+        await kept
+
+
+async def test_a_line_comes_whole_however_it_is_cut_up() -> None:
+    async with standing() as stand:
+        stand.pipe.may_bring()
+        await stand.daemon.act(initialize())
+        line = batch([record(number) for number in range(20)])
+        for at in range(len(line)):
+            await stand.daemon.write(line[at : at + 1])
+            await stand.quiet()
+        assert stand.host.batches == [line]
+
+
+async def test_a_goodbye_that_nobody_hears_is_no_matter() -> None:
+    async with standing() as stand:
+        await stand.daemon.act(initialize())
+        await stand.daemon.act(LEASE_LOST)
+        stand.daemon.stub.close()
+        stand.daemon.hang_up()
+        await stand.until(lambda: stand.is_closed)
