@@ -113,6 +113,10 @@ class DaemonEnd:
             except BlockingIOError:
                 await _ready(self._to_host, asyncio.get_running_loop().add_writer)
 
+    def write_now(self, line: bytes) -> None:
+        """All of it at once; for what is small beside the pipe."""
+        assert os.write(self._to_host, line) == len(line)
+
     async def hear(self) -> Said:
         """The next line that is not blank."""
         while True:
