@@ -14,10 +14,10 @@ from typing import Any
 from streamheal.engines.base import Slot
 from streamheal.engines.kcl.pipe import Pipe
 from streamheal.records import Position
+from tests.engines.kcl.heard import PATIENCE_S, go_round, until
 from tests.engines.kcl.lines import checkpointed
 from tests.engines.recorder import MemorySlot
 
-PATIENCE_S = 10.0
 Said = dict[str, Any]
 
 
@@ -194,17 +194,11 @@ class Stand:
         return bool(self.host.all("closed"))
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                while not holds():
-                    await self.quiet()
-        except TimeoutError:
-            raise AssertionError(f"it did not come to hold; told: {self.host.told}") from None
+        await until(holds, lambda: self.host.told)
 
     async def quiet(self) -> None:
         """All that is ready now has been handled."""
-        for _ in range(6):
-            await asyncio.sleep(0)
+        await go_round()
 
 
 @asynccontextmanager
@@ -216,7 +210,7 @@ async def standing(slots: int = 8, slot_bytes: int = 4096) -> AsyncIterator[Stan
     stand = Stand(pipe, host, daemon)
     loop.set_exception_handler(lambda loop, context: stand.faults.append(context))
     try:
-        async with asyncio.timeout(PATIENCE_S * 2):
+        async with asyncio.timeout(PATIENCE_S):
             yield stand
             await stand.quiet()
     finally:
@@ -244,10 +238,10 @@ def _is_open(descriptor: int) -> bool:
 
 async def _ready(descriptor: int, listen: Callable[..., None]) -> None:
     loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    listen(descriptor, lambda: ready.done() or ready.set_result(None))
+    ready = asyncio.Event()
+    listen(descriptor, ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
         loop.remove_reader(descriptor)
         loop.remove_writer(descriptor)

@@ -100,7 +100,9 @@ class Judge:
             assert self.end_stored or self.fenced
         if self.action == "shutdownRequested":
             assert self.left or self.fenced
-        self.life = {"shutdownRequested": "asked", "shardEnded": "over", "leaseLost": "over"}.get(self.action, "live")
+        self.life = {"shutdownRequested": "asked", "shardEnded": "over", "leaseLost": "over"}.get(
+            str(self.action), "live"
+        )
         self.action = None
 
     def brought(self) -> list[int]:
