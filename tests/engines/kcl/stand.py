@@ -27,6 +27,7 @@ class RecordingHost:
     Attributes:
         told: Everything, in order: ("initialized", after), ("brought", bytes), ("closed", why), …
         free: How many slots there are left to take; what is brought comes back with `settle`.
+        refused: How often there was none.
         on_brought: Called within `brought`, as a runtime that answers at once.
     """
 
@@ -34,11 +35,12 @@ class RecordingHost:
         self.told: list[tuple[str, Any]] = []
         self.free, self._slot_bytes = slots, slot_bytes
         self.out: list[Slot] = []
-        self.brought_slots = 0
+        self.brought_slots = self.refused = 0
         self.on_brought: Callable[[Pipe], None] | None = None
 
     def take_slot(self) -> Slot | None:
         if not self.free:
+            self.refused += 1
             return None
         self.free -= 1
         slot = MemorySlot(self._slot_bytes)

@@ -9,6 +9,7 @@ import os
 
 import pytest
 
+from streamheal.engines.kcl import pipe as pipes
 from streamheal.errors import Unavailable
 from streamheal.records import Position
 from tests.engines.kcl.lines import (
@@ -439,6 +440,7 @@ async def test_without_a_free_slot_nothing_is_read_until_there_is_one() -> None:
         second = asyncio.ensure_future(daemon.act(batch([record(2)])))
         await stand.quiet()
         assert len(host.batches) == 1
+        assert 1 <= host.refused <= 2  # asked for again after a while, not all the time
         host.settle()
         await stand.until(lambda: len(host.batches) == 2)
         stand.pipe.may_bring()
@@ -462,7 +464,8 @@ async def test_a_long_line_waits_for_the_slots_of_its_parts() -> None:
         assert not stand.is_closed
 
 
-async def test_without_a_slot_a_stub_s_death_is_still_seen() -> None:
+async def test_without_a_slot_a_stub_s_death_is_still_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipes, "_SLOT_WAIT_S", 0.0)
     async with standing(slots=0) as stand:
         await stand.daemon.write(initialize())
         await stand.quiet()
@@ -490,6 +493,7 @@ async def test_a_daemon_that_does_not_read_blocks_nobody_and_loses_nothing() -> 
         alive = 4096 // len(b'\n{"action":"shutdownRequested"}\n')
         assert heard[:-2] == [KEEP_ALIVE] * (alive + 1)  # and the one that did not fit
         assert heard[-2:] == [checkpoint(1), status("processRecords")]
+        assert not asyncio.get_running_loop().remove_writer(stand.daemon.lines_out)  # or it would be called for ever
         assert await stand.daemon.act(batch([])) == [status("processRecords")]
 
 
