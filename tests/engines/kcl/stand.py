@@ -208,6 +208,7 @@ async def standing(slots: int = 8, slot_bytes: int = 4096) -> AsyncIterator[Stan
     """A pipe between both ends; afterwards nothing may be left over, whatever was done with it."""
     loop = asyncio.get_running_loop()
     daemon, host = DaemonEnd(), RecordingHost(slots, slot_bytes)
+    ours = (daemon.lines_in, daemon.lines_out, daemon.host_stub.fileno())
     pipe = Pipe(host, daemon.host_stub, daemon.lines_in, daemon.lines_out)
     stand = Stand(pipe, host, daemon)
     loop.set_exception_handler(lambda loop, context: stand.faults.append(context))
@@ -226,8 +227,8 @@ async def standing(slots: int = 8, slot_bytes: int = 4096) -> AsyncIterator[Stan
     assert len(host.all("closed")) == 1
     assert len(host.all("lost")) <= 1
     assert host.told[-1][0] == "closed"
-    for descriptor in (daemon.lines_in, daemon.lines_out):
-        assert not _is_open(descriptor)
+    assert not any(loop.remove_reader(descriptor) or loop.remove_writer(descriptor) for descriptor in ours)
+    assert not any(map(_is_open, ours))
 
 
 def _is_open(descriptor: int) -> bool:

@@ -227,6 +227,7 @@ async def test_a_shutdown_exception_loses_the_shard_once() -> None:
             await pipe.checkpoint(Position(3))
 
         assert await daemon.act(batch([record(2)], 9000)) == [status("processRecords")]
+        assert await daemon.act(batch([], 9000)) == [status("processRecords")]
         assert await daemon.act(LEASE_LOST) == [status("leaseLost")]
         daemon.hang_up()
         await stand.until(lambda: stand.is_closed)
@@ -272,6 +273,18 @@ async def test_one_that_was_left_before_it_is_asked_says_so_at_once() -> None:
         stand.daemon.hang_up()
         await stand.until(lambda: stand.is_closed)
         assert stand.host.all("lost") == []
+
+
+async def test_a_daemon_whose_grace_is_over_ends_a_shard_that_was_left_without_its_lease_s_loss() -> None:
+    """Nobody is told of a loss: the runtime was through with it. But it was no good end either."""
+    async with standing() as stand:
+        await stand.daemon.act(initialize())
+        stand.pipe.leave()
+        await stand.daemon.act(SHUTDOWN_REQUESTED)
+        stand.daemon.hang_up()
+        await stand.until(lambda: stand.is_closed)
+        assert stand.host.told[1:] == [("asked_to_leave", None), ("closed", "the daemon closed its pipe")]
+        assert stand.daemon.farewell() == b""
 
 
 async def test_a_lease_lost_by_surprise_is_told_and_its_batch_given_back() -> None:
