@@ -76,7 +76,7 @@ class Pipe:
 
     Attributes:
         shard_id: Empty until the daemon has said `initialize`.
-        lost: The lease is not ours: nothing is checkpointed any more.
+        lost: The lease is not ours, or the pipe has ended: nothing is checkpointed any more.
     """
 
     def __init__(self, host: Host, stub: socket.socket, lines_in: int, lines_out: int) -> None:
@@ -117,7 +117,7 @@ class Pipe:
         Raises:
             Unavailable: It was not, or nobody knows.
         """
-        if self.lost or self._gone:
+        if self.lost:
             raise self._not_ours()
         wish = _Wish(position, self._loop.create_future())
         self._wishes.append(wish)
@@ -146,7 +146,7 @@ class Pipe:
     @property
     def is_free(self) -> bool:
         """Nothing of the shard depends on this pipe any more."""
-        return self._left or self.lost or self._gone or not self.shard_id
+        return self._left or self.lost or not self.shard_id
 
     # -- lines ------------------------------------------------------------------------------
 
@@ -248,7 +248,7 @@ class Pipe:
 
     def _bring(self) -> None:
         """One batch; the next when the runtime has asked for it."""
-        if not self._may_bring or self._gone:
+        if not self._may_bring:
             return
         if self._held is None and self._parts:
             self._hold_a_part()

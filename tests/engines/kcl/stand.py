@@ -106,7 +106,6 @@ class DaemonEnd:
         self._heard = bytearray()
         self.errors: deque[str] = deque()
         self.stored: list[Said] = []
-        self._open = True
 
     async def write(self, line: bytes) -> None:
         while line:
@@ -163,10 +162,15 @@ class DaemonEnd:
 
     def hang_up(self) -> None:
         """Close both pipes: it is through with the child, or has died."""
-        if self._open:
-            self._open = False
+        self.stop_reading()
+        if self._to_host >= 0:
             os.close(self._to_host)
+            self._to_host = -1
+
+    def stop_reading(self) -> None:
+        if self._from_host >= 0:
             os.close(self._from_host)
+            self._from_host = -1
 
     def farewell(self) -> bytes | None:
         """What the stub heard: b"0" ends it well, b"" badly; None: it still waits."""

@@ -468,13 +468,19 @@ async def test_a_long_line_waits_for_the_slots_of_its_parts() -> None:
     async with standing(slots=2) as stand:
         daemon, host = stand.daemon, stand.host
         await daemon.act(initialize())
-        answered = asyncio.ensure_future(daemon.act(batch([record(number) for number in range(200)])))
-        while not answered.done():
+        long = batch([record(number) for number in range(100)])
+        answered = asyncio.ensure_future(daemon.act(long))
+        for part in range(1, -(-len(long) // 4096) + 1):
             stand.pipe.may_bring()
             await stand.quiet()
-            host.settle()
-        assert numbers(host.batches) == list(range(200))
-        assert not stand.is_closed
+            assert not answered.done()
+            if part > 1:
+                assert len(host.batches) == part - 1
+                host.settle()
+            await stand.until(lambda part=part: len(host.batches) == part)  # type: ignore[misc]
+        stand.pipe.may_bring()
+        await answered
+        assert numbers(host.batches) == list(range(100))
 
 
 async def test_without_a_slot_a_stub_s_death_is_still_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -580,6 +586,18 @@ async def test_a_goodbye_that_nobody_hears_is_no_matter() -> None:
     async with standing() as stand:
         await stand.daemon.act(initialize())
         await stand.daemon.act(LEASE_LOST)
+        stand.daemon.hang_up()
         stand.daemon.stub.close()
+        await stand.until(lambda: stand.is_closed)
+
+
+async def test_a_daemon_that_dies_between_its_line_and_our_answer_is_no_matter() -> None:
+    """Nobody reads what we write; its end is seen where we read."""
+    async with standing() as stand:
+        stand.daemon.stop_reading()
+        await stand.daemon.write(initialize())
+        await stand.until(lambda: bool(stand.host.all("initialized")))
+        assert not stand.is_closed
         stand.daemon.hang_up()
         await stand.until(lambda: stand.is_closed)
+        assert stand.host.told[-2:] == [("lost", None), ("closed", "the daemon closed its pipe")]
