@@ -36,5 +36,16 @@ def checkpointed(said: dict[str, Any], error: str | None = None) -> bytes:
     return _line({**said, "error": error})
 
 
+def status(action: str) -> dict[str, Any]:
+    """What we say, as the daemon reads it."""
+    return {"action": "status", "responseFor": action}
+
+
+def checkpoint(sequence: int | None, sub: int | None = 0) -> dict[str, Any]:
+    if sequence is None:
+        return {"action": "checkpoint", "sequenceNumber": None, "subSequenceNumber": None}
+    return {"action": "checkpoint", "sequenceNumber": str(sequence), "subSequenceNumber": sub}
+
+
 def _line(said: dict[str, Any]) -> bytes:
     return json.dumps(said, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
