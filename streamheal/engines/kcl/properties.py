@@ -20,7 +20,7 @@ _HAND_OVER_MORE_S = 10.0
 _CREDENTIALS = "AwsCredentialsProvider"  # in any case of letters (KCL 3.x)
 
 
-# Two names of one setting (KCL 3.5.1, MultiLangDaemonConfiguration): of both in one file, either may win.
+# Two names of one setting (KCL 3.1.3, MultiLangDaemonConfiguration): of both in one file, either may win.
 _STARTS = ("initialPositionInStream", "initialPositionInStreamExtended")
 
 

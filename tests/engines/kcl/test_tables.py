@@ -142,6 +142,29 @@ def test_without_any_table_nothing_is_released(tables: Tables) -> None:
     assert not tables.release_leader(US)
 
 
+def test_tables_that_the_user_s_properties_name_are_looked_at(aws: Any, make: Make, application: str) -> None:
+    """The names of KCL's own setters (KCL 3.1.3, MultiLangDaemonConfiguration)."""
+    make(application, "id")  # somebody else's, and not looked at
+    named = {
+        "tableName": make(f"{application}-a", "leaseKey", lease(0)),
+        "coordinatorStateTableName": make(f"{application}-b", "key", leader("key", US)),
+        "workerMetricsTableName": make(f"{application}-c", "wid"),
+    }
+    tables = Tables(application, AwsOptions(), named)
+    try:
+        tables.check()
+        assert len(list(tables.leases())) == 1
+        assert tables.release_leader(US)
+        assert keys(aws, named["coordinatorStateTableName"], "key") == set()
+    finally:
+        tables.close()
+    for key in named:
+        wrong = Tables(application, AwsOptions(), {**named, key: application})
+        with pytest.raises(UsageError, match=f"{application} is not one of KCL's"):
+            wrong.check()
+        wrong.close()
+
+
 def test_leases_are_read_and_what_else_lies_there_is_not(tables: Tables, make: Make, application: str) -> None:
     """From KCL 3.5 on one table holds it all; a lease of an older one says of itself no kind at all."""
     make(
