@@ -143,11 +143,6 @@ class Pipe:
         if self._action is not None and not self._unwritten and not self._gone:
             self._write(wire.KEEP_ALIVE)
 
-    @property
-    def is_free(self) -> bool:
-        """Nothing of the shard depends on this pipe any more."""
-        return self._left or self.lost or not self.shard_id
-
     # -- lines ------------------------------------------------------------------------------
 
     def _readable(self) -> None:

@@ -49,6 +49,7 @@ def message(line: bytes) -> wire.Message:
         (INITIALIZE.replace(b"TRIM_HORIZON", b"AT_TIMESTAMP"), None),
         (INITIALIZE.replace(b'"TRIM_HORIZON"', b"null"), None),
         (INITIALIZE.replace(b"TRIM_HORIZON", b"4" * 56), Position(int("4" * 56), 0)),
+        (INITIALIZE.replace(b"TRIM_HORIZON", b"0"), Position(0, 0)),
         (
             b'{"subSequenceNumber":7,"shardId":"shardId-000000000000","new":[1],"sequenceNumber":"12","action":"initialize"}',
             Position(12, 7),
@@ -119,6 +120,7 @@ def test_a_lag_within_a_record_is_not_the_batch_s() -> None:
         pytest.param(INITIALIZE[:40], id="cut short"),
         pytest.param(STORED + STORED, id="two in one"),
         pytest.param(b"Exception in thread main " + STORED, id="text before it"),
+        pytest.param(b"text " + batch([record(1, "A" * 9000)]), id="text before a long batch"),
         pytest.param(ONE_RECORD.replace(b'"millisBehindLatest":0', b'"millisBehindLatest":1.5'), id="a lag of parts"),
         pytest.param(ONE_RECORD.replace(b'Latest":0', b'Latest":' + b"9" * 400), id="a lag beyond any long"),
         pytest.param(INITIALIZE.replace(b"TRIM_HORIZON", b"9" * 5000), id="a number longer than any"),
@@ -229,6 +231,17 @@ def test_a_line_cut_in_pieces_keeps_every_record_once_and_in_order(paddings: lis
     assert [found for piece in pieces for found in json.loads(piece)["records"]] == records
     assert all(json.loads(piece)["action"] == "processRecords" for piece in pieces)
     assert len(pieces) == 1 or all(json.loads(piece)["records"] for piece in pieces)
+
+
+def test_a_piece_holds_as_many_records_as_fit() -> None:
+    one = len(json.dumps(record(10), separators=(",", ":"))) + 1  # and its comma
+    around = len(b'{"action":"processRecords","records":[]}\n')
+    line = batch([record(number) for number in range(10, 70)])
+    for bytes_max in range(around + one, around + 4 * one):
+        fit = (bytes_max - around) // one
+        pieces = list(wire.cut(line, bytes_max))
+        assert [len(json.loads(piece)["records"]) for piece in pieces] == [fit] * (60 // fit)
+        assert max(map(len, pieces)) <= bytes_max
 
 
 def test_a_record_may_fill_a_piece_alone() -> None:
