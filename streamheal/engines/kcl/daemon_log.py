@@ -19,9 +19,11 @@ _METRICS = "CloudWatch"  # without which KCL reads as well
 _SAID_CHARACTERS_MAX = 500
 
 # How the AWS SDK for Java tells of an answer: `User: … is not authorized to … (Service: Kinesis, Status Code: 400,`
-_ANSWER = re.compile(r"(\w+Exception): ([^|]*?) \(Service: (\w+), Status Code: (\d+)")
-_SKEWED = re.compile(r"RequestTimeTooSkewed|Signature (?:expired|not yet current)|InvalidSignatureException")
-_NOT_ALLOWED = re.compile(r"not authorized to perform|AccessDenied|UnrecognizedClientException|security token", re.I)
+_ANSWER = re.compile(r"(\w+Exception): ((?:(?!Exception: )[^|])*?) \(Service: (\w+), Status Code: (\d+)")
+_SKEWED = re.compile(r"RequestTimeTooSkewed|Signature (?:expired|not yet current)")
+_NOT_ALLOWED = re.compile(
+    r"not authorized to perform|AccessDenied|UnrecognizedClientException|security token|signature we calculated", re.I
+)
 _NO_CREDENTIALS = re.compile(r"Unable to construct any provider|Unable to load credentials from any of the providers")
 _NO_STREAM = re.compile(r"Stream \S+ under account \d+ not found")
 _NO_JVM = re.compile(r"Could not (?:create the Java Virtual Machine|find or load main class)|Invalid maximum heap size")

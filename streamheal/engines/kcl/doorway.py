@@ -33,6 +33,7 @@ class Doorway:
         self._arrived = arrived
         self._log = log
         self._socket: socket.socket | None = None
+        self._silent: set[socket.socket] = set()  # let in, and nothing said yet
 
     def open(self) -> None:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | getattr(socket, "SOCK_CLOEXEC", 0))
@@ -43,6 +44,10 @@ class Doorway:
         asyncio.get_running_loop().add_reader(listener, self._knock)
 
     def close(self) -> None:
+        for peer in self._silent:
+            asyncio.get_running_loop().remove_reader(peer)
+            peer.close()
+        self._silent.clear()
         if self._socket is not None:
             asyncio.get_running_loop().remove_reader(self._socket)
             self._socket.close()
@@ -60,10 +65,12 @@ class Doorway:
             peer.close()
             return
         peer.setblocking(False)
+        self._silent.add(peer)
         asyncio.get_running_loop().add_reader(peer, self._receive, peer)
 
     def _receive(self, peer: socket.socket) -> None:
         asyncio.get_running_loop().remove_reader(peer)
+        self._silent.discard(peer)
         descriptors = _received(peer)
         if len(descriptors) != 2:
             self._log.warning("stub_refused", why=f"it handed over {len(descriptors)} descriptors, not 2")

@@ -120,7 +120,9 @@ class KclEngine:
         java = await asyncio.to_thread(find_java)
         jars = await asyncio.to_thread(find_jars)
         calls = self._calls = await self._threads.call(lambda: Calls(self._stream, self._options))
-        tables = self._tables = await self._threads.call(lambda: Tables(self._application, self._options))
+        tables = self._tables = await self._threads.call(
+            lambda: Tables(self._application, self._options, self._handed_on)
+        )
         asking = Asking(self._stream, calls, self._threads, self._patience_s)
         summary = await asking.summary()
         self._retention_s = summary["RetentionPeriodHours"] * 3600.0

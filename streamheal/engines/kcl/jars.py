@@ -83,7 +83,12 @@ def find_java() -> str:
         raise UsageError(f"the engine kcl needs Java {_JAVA_LEAST} or newer: {where}")
     try:
         done = subprocess.run(
-            [java, "-version"], capture_output=True, text=True, timeout=_ANSWERS_WITHIN_S, check=False
+            [java, "-version"],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_ANSWERS_WITHIN_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(f"the engine kcl needs Java, and {java} does not run: {error}") from error

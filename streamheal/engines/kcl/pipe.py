@@ -76,7 +76,7 @@ class Pipe:
 
     Attributes:
         shard_id: Empty until the daemon has said `initialize`.
-        lost: The lease is not ours: nothing is checkpointed any more.
+        lost: The lease is not ours, or the pipe has ended: nothing is checkpointed any more.
     """
 
     def __init__(self, host: Host, stub: socket.socket, lines_in: int, lines_out: int) -> None:
@@ -89,7 +89,8 @@ class Pipe:
         self._end = 0
         self._longer = bytearray()  # what has come of a line that is longer than a slot
         self._action: str | None = None  # whose status the daemon waits for
-        self._held: deque[_Held] = deque()  # read, and not brought yet
+        self._held: _Held | None = None  # read, and not brought yet
+        self._parts: deque[bytes] = deque()  # of a line longer than a slot, what comes after it
         self._may_bring = self._empty = False
         self._draining = self._left = self._end_stored = self._finished = self._gone = False
         self._wishes: deque[_Wish] = deque()
@@ -116,7 +117,7 @@ class Pipe:
         Raises:
             Unavailable: It was not, or nobody knows.
         """
-        if self.lost or self._gone:
+        if self.lost:
             raise self._not_ours()
         wish = _Wish(position, self._loop.create_future())
         self._wishes.append(wish)
@@ -126,8 +127,10 @@ class Pipe:
     def drain(self) -> None:
         """Nothing more is brought, and batches are answered unread; checkpoints still go."""
         self._draining = True
-        while self._held:
-            self._host.give_back(self._held.popleft().slot)
+        if self._held is not None:
+            self._host.give_back(self._held.slot)
+        self._held = None
+        self._parts.clear()
         self._go_on()
 
     def leave(self) -> None:
@@ -137,13 +140,8 @@ class Pipe:
 
     def keep_alive(self) -> None:
         """Tell the daemon that an action is still worked on; never more than it reads."""
-        if self._action is not None and not self._unwritten:
+        if self._action is not None and not self._unwritten and not self._gone:
             self._write(wire.KEEP_ALIVE)
-
-    @property
-    def is_free(self) -> bool:
-        """Nothing of the shard depends on this pipe any more."""
-        return self._left or self.lost or self._gone or not self.shard_id
 
     # -- lines ------------------------------------------------------------------------------
 
@@ -202,21 +200,15 @@ class Pipe:
         self._opened("processRecords")
         if not self._draining:
             self._slot = None
-            self._held.append(_Held(slot, length, said.lag_s))
+            self._held = _Held(slot, length, said.lag_s)
 
     def _long_line(self, line: bytearray) -> None:
         """Rare: brought as several batches, one after another, and answered after the last."""
         assert self._slot is not None
         self._longer = bytearray()
         self._opened("processRecords")
-        if self._draining:
-            return
-        for part in wire.cut(line, len(self._slot.view)):
-            slot = self._host.take_slot()
-            if slot is None:
-                raise wire.BadLine(f"a batch of {len(line):,} bytes, and no memory left for its parts")
-            slot.view[: len(part)] = part
-            self._held.append(_Held(slot, len(part), None))
+        if not self._draining:
+            self._parts.extend(wire.cut(line, len(self._slot.view)))
 
     def _told(self, message: wire.Message) -> None:
         if message.action == "checkpoint":
@@ -241,6 +233,8 @@ class Pipe:
     def _opened(self, action: str) -> None:
         if self._action is not None:
             raise wire.BadLine(f"{action} while {self._action} was not answered")
+        if (action == "initialize") == bool(self.shard_id):
+            raise wire.BadLine(f"{action} {'for the second time' if self.shard_id else 'before initialize'}")
         self._action, self._empty = action, False
 
     def _measure(self, lag_s: float | None) -> None:
@@ -249,11 +243,24 @@ class Pipe:
 
     def _bring(self) -> None:
         """One batch; the next when the runtime has asked for it."""
-        if self._held and self._may_bring:
+        if not self._may_bring:
+            return
+        if self._held is None and self._parts:
+            self._hold_a_part()
+        if self._held is not None:
             self._may_bring = False
-            slot, length, lag_s = self._held.popleft()
+            (slot, length, lag_s), self._held = self._held, None
             self._host.brought(self, slot, length)
             self._measure(lag_s)
+
+    def _hold_a_part(self) -> None:
+        slot = self._host.take_slot()
+        if slot is None:
+            self._loop.call_later(_SLOT_WAIT_S, self._bring)
+            return
+        part = self._parts.popleft()
+        slot.view[: len(part)] = part
+        self._held = _Held(slot, len(part), None)
 
     # -- answers ------------------------------------------------------------------------------
 
@@ -273,7 +280,7 @@ class Pipe:
     def _is_done(self, action: str) -> bool:
         match action:
             case "processRecords":
-                return self._empty or self._draining or (self._may_bring and not self._held)
+                return self._empty or self._draining or (self._may_bring and self._held is None and not self._parts)
             case "shardEnded":
                 # Without SHARD_END in the table its children never start, and the daemon asks a
                 # processor that has gone, for ever (KCL 3.5.1, ShutdownTask).

@@ -20,6 +20,10 @@ _HAND_OVER_MORE_S = 10.0
 _CREDENTIALS = "AwsCredentialsProvider"  # in any case of letters (KCL 3.x)
 
 
+# Two names of one setting (KCL 3.1.3, MultiLangDaemonConfiguration): of both in one file, either may win.
+_STARTS = ("initialPositionInStream", "initialPositionInStreamExtended")
+
+
 class Endpoints(NamedTuple):
     """Where AWS answers, if not where it usually does."""
 
@@ -72,7 +76,8 @@ def daemon_properties(
         "callProcessRecordsEvenForEmptyRecordList": "true",
         **_start(start),
     }
-    told: str = javaproperties.dumps({**defaults, **handed_on, **ours}, timestamp=False)
+    theirs = {key: value for key, value in handed_on.items() if key not in _STARTS}
+    told: str = javaproperties.dumps({**defaults, **theirs, **ours}, timestamp=False)
     return told
 
 

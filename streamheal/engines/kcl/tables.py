@@ -2,6 +2,9 @@
 
     APPLICATION                    a lease a shard
     APPLICATION-CoordinatorState   the leader's lock (KCL 3.0 to 3.4; from 3.5 on it lies among the leases)
+    APPLICATION-WorkerMetricStats  how busy its workers are
+
+A user's properties may name each of them otherwise.
 
 The one thing that is deleted here is the leader's lock of a daemon that we have seen dead, which would
 hold up a fleet for two minutes (the lock's lease; no property of KCL shortens it).
@@ -9,7 +12,7 @@ hold up a fleet for two minutes (the lock's lease; no property of KCL shortens i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from streamheal.config import aws
@@ -17,7 +20,7 @@ from streamheal.errors import UsageError
 
 LEADER = "Leader"
 _LEASE_KEY = "leaseKey"
-_KEYS = {"": _LEASE_KEY, "-CoordinatorState": "key", "-WorkerMetricStats": "wid"}
+_COORDINATOR_KEY = "key"
 
 
 class Lease(NamedTuple):
@@ -27,10 +30,17 @@ class Lease(NamedTuple):
 
 
 class Tables:
-    """Blocking; raises botocore's errors."""
+    """Blocking; raises botocore's errors.
 
-    def __init__(self, application: str, options: aws.AwsOptions) -> None:
-        self._application = application
+    Args:
+        handed_on: The user's properties for KCL, some of which name tables.
+    """
+
+    def __init__(self, application: str, options: aws.AwsOptions, handed_on: Mapping[str, str] | None = None) -> None:
+        theirs = handed_on or {}
+        self._leases = theirs.get("tableName", application)
+        self._coordinator = theirs.get("coordinatorStateTableName", f"{application}-CoordinatorState")
+        self._metrics = theirs.get("workerMetricsTableName", f"{application}-WorkerMetricStats")
         self._client = aws.client("dynamodb", options)
 
     @property
@@ -48,8 +58,8 @@ class Tables:
         Raises:
             UsageError: A table of KCL's name is somebody else's.
         """
-        for suffix, key in _KEYS.items():
-            table = self._application + suffix
+        expected = ((self._leases, _LEASE_KEY), (self._coordinator, _COORDINATOR_KEY), (self._metrics, "wid"))
+        for table, key in expected:
             schema = self._schema(table)
             if schema is not None and schema != [(key, "HASH")]:
                 has = ", ".join(f"{name} ({kind})" for name, kind in schema)
@@ -69,7 +79,7 @@ class Tables:
         """Whether that worker was the leader, and is not any more. Only for one that is known to be dead."""
         return any(
             self._delete(table, key, worker_id)
-            for table, key in ((f"{self._application}-CoordinatorState", "key"), (self._application, _LEASE_KEY))
+            for table, key in ((self._coordinator, _COORDINATOR_KEY), (self._leases, _LEASE_KEY))
         )
 
     def _delete(self, table: str, key: str, worker_id: str) -> bool:
@@ -88,7 +98,7 @@ class Tables:
         return True
 
     def leases(self) -> Iterator[Lease]:
-        pages = self._client.get_paginator("scan").paginate(TableName=self._application, ConsistentRead=True)
+        pages = self._client.get_paginator("scan").paginate(TableName=self._leases, ConsistentRead=True)
         for page in pages:
             yield from (_lease(item) for item in page["Items"] if _is_lease(item))
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -28,16 +28,21 @@ class BadLine(Exception):
     """What came is not the protocol. Nothing can be known of what follows."""
 
 
+# A Java long; and Kinesis' own pattern of a sequence number, 0|([1-9]\d{0,128}) (its API reference).
+Millis = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+SequenceNumber = Annotated[str, msgspec.Meta(max_length=129)]
+
+
 class Message(msgspec.Struct):
     """Anything but a long batch. Positions come as text and number, as the daemon keeps them."""
 
     action: Action
     shard_id: str | None = msgspec.field(name="shardId", default=None)
-    sequence_number: str | None = msgspec.field(name="sequenceNumber", default=None)
+    sequence_number: SequenceNumber | None = msgspec.field(name="sequenceNumber", default=None)
     sub_sequence_number: int | None = msgspec.field(name="subSequenceNumber", default=None)
     error: str | None = None
     records: list[msgspec.Raw] = []
-    millis_behind_latest: int | None = msgspec.field(name="millisBehindLatest", default=None)
+    millis_behind_latest: Millis | None = msgspec.field(name="millisBehindLatest", default=None)
 
 
 class Batch(NamedTuple):
@@ -76,7 +81,7 @@ def decode(line: memoryview | bytes | bytearray) -> Message:
     """
     try:
         message = _decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadLine(str(error)) from error
     if message.action == "initialize" and not message.shard_id:
         raise BadLine("initialize without a shardId")
@@ -110,7 +115,10 @@ def cut(line: bytes | bytearray, bytes_max: int) -> Iterator[bytes]:
     room = bytes_max - len(head) - len(tail)
     part: list[msgspec.Raw] = []
     size = 0
-    for record in decode(line).records:
+    message = decode(line)
+    if message.action != "processRecords":
+        raise BadLine(f"{message.action} in a line of {len(line):,} bytes")
+    for record in message.records:
         length = len(bytes(record)) + 1
         if length > room:
             raise BadLine(f"one record of {length:,} bytes, with room for {room:,}")
