@@ -27,6 +27,7 @@ DUMP_SIGNAL: int = getattr(signal, "SIGRTMAX", signal.SIGUSR2 + 1) - 1
 # Above what `os.closerange(3, 256)`, the usual preparation of a daemon, takes away.
 _HIGH = 700
 _PR_SET_PDEATHSIG = 1
+_DESCRIPTORS_MAX = 10_240
 
 
 def anonymous_file(name: str, size: int) -> int:
@@ -68,6 +69,17 @@ def widen_pipe(fd: int, size: int) -> None:
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
         except OSError:
             pass  # limited per user; the usual 64 KiB will do
+
+
+def allow_many_descriptors() -> None:
+    """As many as the system lets us have. The usual soft limit of 1,024 is for programs that call select()."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard or hard == resource.RLIM_INFINITY:
+        # macOS takes no more than OPEN_MAX, and says infinity.
+        most = _DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS_MAX)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def high_descriptor(fd: int) -> int:

@@ -21,6 +21,7 @@ from pathlib import Path
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 
+from streamheal import platform
 from streamheal.config import aws
 from streamheal.config.aws import AwsOptions
 from streamheal.engines.asking import Asking
@@ -117,6 +118,7 @@ class KclEngine:
     # -- before a record is read -------------------------------------------------------------
 
     async def open(self) -> None:
+        platform.allow_many_descriptors()  # a shard has three
         java = await asyncio.to_thread(find_java)
         jars = await asyncio.to_thread(find_jars)
         calls = self._calls = await self._threads.call(lambda: Calls(self._stream, self._options))

@@ -4,7 +4,7 @@
 
 It starts the children that FILE names, gives each a batch now and then, checkpoints nowhere, and does what the
 file PLAN says, a word a life: `live`, `die` (once its first batches are answered), `stillborn`, `denied`,
-`again` (asked to end, hands its shards out once more), `unstarted` (dies before its children speak).
+`again` (asked to end, hands its shards out once more).
 What it sees is appended to TOLD.
 """
 
