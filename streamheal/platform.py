@@ -76,10 +76,10 @@ def allow_many_descriptors() -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard or hard == resource.RLIM_INFINITY:
-        # macOS takes no more than OPEN_MAX, and says infinity.
-        most = _DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS_MAX)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
+    # macOS says infinity, and takes no more than OPEN_MAX.
+    most = _DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS_MAX)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def high_descriptor(fd: int) -> int:
