@@ -90,10 +90,10 @@ class Fleet(Site):
         return super().quarantined("--application", self.application, *arguments)
 
     def host(self, worker_id: str = "w1", *more: str, target: str = "shop:Shop", **env: str) -> Host:
-        folder = self.folder / worker_id
-        folder.mkdir(exist_ok=True)
+        folder = self.folder / f"{worker_id}.{len(self.hosts)}"
+        folder.mkdir()
         (folder / "shop.py").write_text(_SHOP.read_text())
-        with (folder / "log").open("w") as log:
+        with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "streamheal", *self.run_arguments(target, "--worker-id", worker_id, *more)],
                 cwd=folder,
