@@ -144,4 +144,6 @@ def test_once_running_faults_are_waited_out_until_the_stream_is_gone(fleet_of: C
         code = host.process.wait(START_S)
     assert code == 1
     assert f"stream {fleet.stream} was deleted while read" in (host.folder / "log").read_text()
+    # KCL takes it for the end of each shard.
+    assert "SHARD_END" not in {lease["checkpoint"] for lease in fleet.leases().values()}
     assert not host.processes()

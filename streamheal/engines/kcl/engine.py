@@ -316,10 +316,16 @@ class KclEngine:
         await self._within(pipe.checkpoint(position), shard_id)
 
     async def shard_complete(self, shard_id: str) -> None:
-        """Its end is stored when this returns, so that its children may start; or it is another's to store."""
+        """Its end is stored when this returns, so that its children may start; or it is another's to store.
+
+        Raises:
+            StreamhealError: It is no end: the stream was deleted while it was read.
+        """
         pipe = self._pipes.get(shard_id)
         if pipe is None:
             return
+        # KCL takes a stream that is gone for the end of each of its shards (KCL 3.1.3, KinesisDataFetcher).
+        await self._still_there()
         try:
             await self._within(pipe.checkpoint(None), shard_id)
         except Unavailable:
