@@ -231,7 +231,7 @@ class KclEngine:
         told = self._handed_on.get("failoverTimeMillis", "")
         failover_s = (int(told) if told.isdecimal() else _FAILOVER_MS) / 1000
         loop = asyncio.get_running_loop()
-        readers = Readers(failover_s)
+        readers = Readers(self.worker_id, failover_s)
         ours_or_open_at = loop.time()
         while True:
             await asyncio.sleep(_LOOK_S)

@@ -17,13 +17,14 @@ class Readers:
     """Looked at again and again, for `--until-caught-up`.
 
     Args:
+        worker_id: Ours: what has our name and is not held is still to come.
         alive_s: KCL's failover time: an owner that lives renews each lease three times in it
             (KCL 3.5.1, DynamoDBLeaseCoordinator).
     """
 
-    def __init__(self, alive_s: float) -> None:
-        self._alive_s = alive_s
-        self._seen: dict[str, tuple[int, float | None]] = {}  # by shard: its counter, when it was seen to move
+    def __init__(self, worker_id: str, alive_s: float) -> None:
+        self._worker_id, self._alive_s = worker_id, alive_s
+        self._seen: dict[str, tuple[Lease, float | None]] = {}  # by shard; when its owner was seen to renew it
 
     def read_all(self, leases: Iterable[Lease], open_shards: Iterable[str], held: Collection[str], now: float) -> bool:
         """Whether all that has not ended is held by us, or by an owner seen alive.
@@ -39,8 +40,11 @@ class Readers:
         )
 
     def _renewed(self, lease: Lease, now: float) -> bool:
-        before, moved_at = self._seen.get(lease.shard_id, (lease.counter, None))
-        if lease.counter != before:
-            moved_at = now
-        self._seen[lease.shard_id] = (lease.counter, moved_at)
-        return lease.owner is not None and moved_at is not None and now - moved_at <= self._alive_s
+        before, renewed_at = self._seen.get(lease.shard_id, (lease, None))
+        if lease.owner != before.owner:
+            renewed_at = None  # it was given to another, which moves the counter, too
+        elif lease.counter != before.counter:
+            renewed_at = now
+        self._seen[lease.shard_id] = lease, renewed_at
+        by_another = lease.owner not in (None, self._worker_id)
+        return by_another and renewed_at is not None and now - renewed_at <= self._alive_s
