@@ -103,8 +103,10 @@ class KclEngine:
         self._lives: Lives | None = None
         self._retention_s: float | None = None
         self._sink: Sink
+        self._ends: list[Pipe] = []  # of shards that are said to have ended
+        self._said_to_end = asyncio.Event()
         self._handed_out_again = asyncio.Event()
-        self._stopping = self._ever_read = False
+        self._stopping = self._ever_read = self._is_gone = False
         self._has_brought_all = False
 
     @property
@@ -188,7 +190,7 @@ class KclEngine:
     async def run(self, sink: Sink) -> None:
         assert self._lives is not None, "not open"
         self._sink = sink
-        work = [self._lives.live(), self._keep_alive()]
+        work = [self._lives.live(), self._keep_alive(), self._look_at_ends()]
         if self._until_caught_up:
             work.append(self._until_nothing_for_us())
         beside = [asyncio.ensure_future(one) for one in work]
@@ -202,6 +204,8 @@ class KclEngine:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
+            if not self._is_gone:
+                self._believe_ends()
             for pipe in list(self._every_pipe):
                 pipe.drain()
             self._lives.ask_to_end()
@@ -213,10 +217,23 @@ class KclEngine:
         """
         assert self._calls is not None
         try:
-            await self._threads.call(self._calls.summary)
+            summary = await self._threads.call(self._calls.summary)
+            self._is_gone = summary["StreamStatus"] == "DELETING"
         except _FAULTS as error:
-            if aws.code(error) == "ResourceNotFoundException":
-                raise StreamhealError(f"stream {self._stream} was deleted while read") from error
+            self._is_gone = aws.code(error) == "ResourceNotFoundException"
+        if self._is_gone:
+            raise StreamhealError(f"stream {self._stream} was deleted while read")
+
+    async def _look_at_ends(self) -> None:
+        """KCL takes a stream that is gone for the end of each of its shards (KCL 3.1.3, KinesisDataFetcher).
+
+        Until the stream has been asked for, nothing is checkpointed: of the last record it stores SHARD_END, too
+        (ShardRecordProcessorCheckpointer), and a stream of that name that is made anew would never be read.
+        """
+        while True:
+            await self._said_to_end.wait()
+            await self._still_there()
+            self._believe_ends()
 
     async def _keep_alive(self) -> None:
         seconds = self._handed_on.get("timeoutInSeconds", "")
@@ -281,7 +298,20 @@ class KclEngine:
         self._sink.lag_measured(pipe.shard_id, lag_s, at_tip=lag_s == 0)
 
     def ended(self, pipe: Pipe) -> None:
-        self._sink.shard_ended(pipe.shard_id)
+        pipe.pause()
+        self._ends.append(pipe)
+        if self._stopping and not self._is_gone:
+            self._believe_ends()
+        else:
+            self._said_to_end.set()
+
+    def _believe_ends(self) -> None:
+        self._said_to_end.clear()
+        ends, self._ends = self._ends, []
+        for pipe in ends:
+            if self._pipes.get(pipe.shard_id) is pipe:
+                self._sink.shard_ended(pipe.shard_id)
+            pipe.resume()
 
     def lost(self, pipe: Pipe) -> None:
         if self._pipes.get(pipe.shard_id) is pipe:
@@ -316,16 +346,10 @@ class KclEngine:
         await self._within(pipe.checkpoint(position), shard_id)
 
     async def shard_complete(self, shard_id: str) -> None:
-        """Its end is stored when this returns, so that its children may start; or it is another's to store.
-
-        Raises:
-            StreamhealError: It is no end: the stream was deleted while it was read.
-        """
+        """Its end is stored when this returns, so that its children may start; or it is another's to store."""
         pipe = self._pipes.get(shard_id)
         if pipe is None:
             return
-        # KCL takes a stream that is gone for the end of each of its shards (KCL 3.1.3, KinesisDataFetcher).
-        await self._still_there()
         try:
             await self._within(pipe.checkpoint(None), shard_id)
         except Unavailable:
