@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from typing import Any
+from collections.abc import Callable
 
 from tests.kcl.running import START_S, Fleet
 from tests.whole.running import orders, wait_until
@@ -13,9 +13,9 @@ from tests.whole.running import orders, wait_until
 FIRST, SECOND = "shardId-000000000000", "shardId-000000000001"
 
 
-def test_a_killed_daemon_a_killed_stub_and_a_killed_host(fleet_of: Any) -> None:
+def test_a_killed_daemon_a_killed_stub_and_a_killed_host(fleet_of: Callable[..., Fleet]) -> None:
     """One after another in one application. Whoever dies, its shards have no other to read them."""
-    fleet: Fleet = fleet_of(shards=2)
+    fleet = fleet_of(shards=2)
     fleet.put(orders(range(300)))
     fleet.seed(w1="0 1")
     host = fleet.host()

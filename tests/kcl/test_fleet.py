@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from tests.kcl.running import START_S, Fleet
 from tests.whole.running import orders, wait_until
@@ -10,12 +10,12 @@ from tests.whole.running import orders, wait_until
 FIRST, SECOND = "shardId-000000000000", "shardId-000000000001"
 
 
-def test_shards_are_shared_and_a_host_that_ends_hands_its_own_over_where_it_was(fleet_of: Any) -> None:
+def test_shards_are_shared_and_a_host_that_ends_hands_its_own_over_where_it_was(fleet_of: Callable[..., Fleet]) -> None:
     """A second host joins and is stopped, a third reads its share, if it has one, and ends by itself.
 
     Records come all the while, and each takes effect exactly once.
     """
-    fleet: Fleet = fleet_of(shards=2)
+    fleet = fleet_of(shards=2)
     fleet.put(orders(range(200)))
     fleet.seed(w1="0 1")
     one = fleet.host("w1")
@@ -50,9 +50,9 @@ def test_shards_are_shared_and_a_host_that_ends_hands_its_own_over_where_it_was(
     assert fleet.quarantined() == []
 
 
-def test_a_killed_hosts_shards_flow_on_the_other(fleet_of: Any) -> None:
+def test_a_killed_hosts_shards_flow_on_the_other(fleet_of: Callable[..., Fleet]) -> None:
     """kill -9 in the middle of its records. What it had not checkpointed runs again; nobody is blamed for it."""
-    fleet: Fleet = fleet_of(shards=2)
+    fleet = fleet_of(shards=2)
     fleet.seed(w1="0", w2="1")
     hosts = {name: fleet.host(name, SHOP_WORK_S="0.005") for name in ("w1", "w2")}
     hosts["w1"].reads(FIRST)
@@ -74,9 +74,9 @@ def test_a_killed_hosts_shards_flow_on_the_other(fleet_of: Any) -> None:
     assert envelope["reason"] == "rejected"
 
 
-def test_until_caught_up_ends_after_what_a_dead_host_had_and_after_children(fleet_of: Any) -> None:
+def test_until_caught_up_ends_after_what_a_dead_host_had_and_after_children(fleet_of: Callable[..., Fleet]) -> None:
     """The table still names the dead host when our own shard is long read, and knows of no children before that."""
-    fleet: Fleet = fleet_of(shards=2)
+    fleet = fleet_of(shards=2)
     fleet.seed(w1="0", dead="1")
     fleet.put(orders(range(200)))
     children = fleet.split(SECOND)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import urllib.request
 from collections import defaultdict
-from typing import Any
+from collections.abc import Callable
 
 from tests.kcl.running import START_S, Fleet, packed
 from tests.whole.running import orders, wait_until
@@ -18,13 +18,13 @@ SICK = SINGLE_SICK | PACKED_SICK
 HEALTHY = set(range(3100)) - SICK.keys()
 
 
-def test_from_an_empty_lease_table_through_poison_split_and_merge(fleet_of: Any) -> None:
+def test_from_an_empty_lease_table_through_poison_split_and_merge(fleet_of: Callable[..., Fleet]) -> None:
     """3,000 records and 100 packed ones on two shards; one is split and one of its children merged, while it runs.
 
     Each record is done, or in quarantine for the right reason. A shard's end is stored when all of it
     is settled, so that records of a key take effect in order across the split.
     """
-    fleet: Fleet = fleet_of(shards=2)
+    fleet = fleet_of(shards=2)
     every = orders(range(3000), how)
     fleet.put(every[:1000])
     fleet.put(packed(range(3000, 3060), lambda number: PACKED_SICK.get(number, "fine"), "packed-a"))
