@@ -33,7 +33,7 @@ class FaultProxy:
         self.calls: list[Call] = []
         self._asked = threading.Condition()
         self._upstream = urlsplit(upstream)
-        self._faults: dict[str, deque[tuple[str, int]]] = defaultdict(deque)
+        self._faults: dict[str, deque[tuple[str, int, str]]] = defaultdict(deque)
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -53,9 +53,9 @@ class FaultProxy:
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def refuse(self, operation: str, *names: str, status: int = 400) -> None:
+    def refuse(self, operation: str, *names: str, status: int = 400, message: str = "by the proxy") -> None:
         """Answer the next calls with these errors, one each; `DROPPED` closes the connection."""
-        self._faults[operation] += [(name, status) for name in names]
+        self._faults[operation] += [(name, status, message) for name in names]
 
     def hand_over_to(self, port: int) -> None:
         """Ask this port of 127.0.0.1 from now on."""
@@ -75,11 +75,11 @@ class FaultProxy:
             self.calls.append(Call(operation, json.loads(body), time.monotonic()))
             self._asked.notify_all()
         if self._faults[operation]:
-            name, status = self._faults[operation].popleft()
+            name, status, message = self._faults[operation].popleft()
             if name == DROPPED:
                 handler.close_connection = True
                 return
-            told = json.dumps({"__type": name, "message": "by the proxy"}).encode()
+            told = json.dumps({"__type": name, "message": message}).encode()
         else:
             status, told = self._forward(handler, body)
         handler.send_response(status)

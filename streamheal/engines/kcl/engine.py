@@ -33,7 +33,8 @@ from streamheal.engines.kcl.jars import find_jars, find_java
 from streamheal.engines.kcl.lives import Body, Lives
 from streamheal.engines.kcl.pipe import Pipe
 from streamheal.engines.kcl.properties import TIMEOUT_S, Endpoints, daemon_properties
-from streamheal.engines.kcl.tables import Tables
+from streamheal.engines.kcl.readers import Readers
+from streamheal.engines.kcl.tables import Lease, Tables
 from streamheal.engines.poll_calls import Calls
 from streamheal.engines.poll_shards import StartAt
 from streamheal.engines.threads import Threads
@@ -47,6 +48,10 @@ _FAULTS = (ClientError, BotoCoreError)
 
 _KEEP_ALIVE_S = 30.0
 _LOOK_S = 1.0
+_FAILOVER_MS = 10_000  # KCL's own default of failoverTimeMillis
+# KCL deals shards out anew every second failover time, and moves some to a new host in two such rounds or
+# three. Who has none by then, while others read them all, has come for nothing.
+_NOTHING_FOR_US_FAILOVERS = 6
 _CHECKPOINT_WITHIN_S = 60.0
 _FOLDER_BYTES_MAX = 70
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_CLOUDWATCH", "AWS_ENDPOINT_URL")
@@ -98,8 +103,10 @@ class KclEngine:
         self._lives: Lives | None = None
         self._retention_s: float | None = None
         self._sink: Sink
+        self._ends: list[Pipe] = []  # of shards that are said to have ended
+        self._said_to_end = asyncio.Event()
         self._handed_out_again = asyncio.Event()
-        self._stopping = self._ever_read = False
+        self._stopping = self._ever_read = self._is_gone = False
         self._has_brought_all = False
 
     @property
@@ -183,16 +190,22 @@ class KclEngine:
     async def run(self, sink: Sink) -> None:
         assert self._lives is not None, "not open"
         self._sink = sink
-        beside = [asyncio.ensure_future(self._keep_alive())]
+        work = [self._lives.live(), self._keep_alive(), self._look_at_ends()]
         if self._until_caught_up:
-            beside.append(asyncio.ensure_future(self._look_for_leases()))
+            work.append(self._until_nothing_for_us())
+        beside = [asyncio.ensure_future(one) for one in work]
         try:
-            await self._lives.live()
+            done, _ = await asyncio.wait(beside, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
             # What is open is still finished and checkpointed; that is why the pipes stay.
             self._stopping = True
             for task in beside:
                 task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            if not self._is_gone:
+                self._believe_ends()
             for pipe in list(self._every_pipe):
                 pipe.drain()
             self._lives.ask_to_end()
@@ -204,10 +217,23 @@ class KclEngine:
         """
         assert self._calls is not None
         try:
-            await self._threads.call(self._calls.summary)
+            summary = await self._threads.call(self._calls.summary)
+            self._is_gone = summary["StreamStatus"] == "DELETING"
         except _FAULTS as error:
-            if aws.code(error) == "ResourceNotFoundException":
-                raise StreamhealError(f"stream {self._stream} was deleted while read") from error
+            self._is_gone = aws.code(error) == "ResourceNotFoundException"
+        if self._is_gone:
+            raise StreamhealError(f"stream {self._stream} was deleted while read")
+
+    async def _look_at_ends(self) -> None:
+        """KCL takes a stream that is gone for the end of each of its shards (KCL 3.1.3, KinesisDataFetcher).
+
+        Until the stream has been asked for, nothing is checkpointed: of the last record it stores SHARD_END, too
+        (ShardRecordProcessorCheckpointer), and a stream of that name that is made anew would never be read.
+        """
+        while True:
+            await self._said_to_end.wait()
+            await self._still_there()
+            self._believe_ends()
 
     async def _keep_alive(self) -> None:
         seconds = self._handed_on.get("timeoutInSeconds", "")
@@ -217,23 +243,29 @@ class KclEngine:
             for pipe in list(self._every_pipe):
                 pipe.keep_alive()
 
-    async def _look_for_leases(self) -> None:
-        """For `--until-caught-up`: whether every open shard has a lease, and each lease somebody who reads it."""
+    async def _until_nothing_for_us(self) -> None:
+        """Finds out whether anybody reads every shard; returns if others do, and go on giving us none."""
+        told = self._handed_on.get("failoverTimeMillis", "")
+        failover_s = (int(told) if told.isdecimal() else _FAILOVER_MS) / 1000
+        loop = asyncio.get_running_loop()
+        readers = Readers(self.worker_id, failover_s)
+        ours_or_open_at = loop.time()
         while True:
             await asyncio.sleep(_LOOK_S)
             with contextlib.suppress(*_FAULTS, Unavailable):
-                self._has_brought_all = await self._threads.call(self._all_leased)
+                leases, open_shards = await self._threads.call(self._looked)
+                self._has_brought_all = readers.read_all(leases, open_shards, self._pipes, loop.time())
+            if self._pipes or self._ever_read or not self._has_brought_all:
+                ours_or_open_at = loop.time()
+            elif loop.time() - ours_or_open_at >= failover_s * _NOTHING_FOR_US_FAILOVERS:
+                self._log.info("nothing_to_read", stream=self._stream, why="other hosts read every shard")
+                return
 
-    def _all_leased(self) -> bool:
+    def _looked(self) -> tuple[list[Lease], list[str]]:
         assert self._calls is not None
         assert self._tables is not None
-        held = set(self._pipes)
-        leases = {lease.shard_id: lease for lease in self._tables.leases()}
         shards, _ = self._calls.shards()
-        unread = [lease for lease in leases.values() if not lease.ended and lease.shard_id not in held]
-        return all(shard.shard_id in leases for shard in shards if shard.is_open) and not any(
-            lease.owner in (None, self.worker_id) for lease in unread
-        )
+        return list(self._tables.leases()), [shard.shard_id for shard in shards if shard.is_open]
 
     # -- pipes (kcl.pipe.Host) ------------------------------------------------------------------
 
@@ -266,7 +298,20 @@ class KclEngine:
         self._sink.lag_measured(pipe.shard_id, lag_s, at_tip=lag_s == 0)
 
     def ended(self, pipe: Pipe) -> None:
-        self._sink.shard_ended(pipe.shard_id)
+        pipe.pause()
+        self._ends.append(pipe)
+        if self._stopping and not self._is_gone:
+            self._believe_ends()
+        else:
+            self._said_to_end.set()
+
+    def _believe_ends(self) -> None:
+        self._said_to_end.clear()
+        ends, self._ends = self._ends, []
+        for pipe in ends:
+            if self._pipes.get(pipe.shard_id) is pipe:
+                self._sink.shard_ended(pipe.shard_id)
+            pipe.resume()
 
     def lost(self, pipe: Pipe) -> None:
         if self._pipes.get(pipe.shard_id) is pipe:

@@ -91,7 +91,7 @@ class Pipe:
         self._action: str | None = None  # whose status the daemon waits for
         self._held: _Held | None = None  # read, and not brought yet
         self._parts: deque[bytes] = deque()  # of a line longer than a slot, what comes after it
-        self._may_bring = self._empty = False
+        self._may_bring = self._empty = self._paused = False
         self._draining = self._left = self._end_stored = self._finished = self._gone = False
         self._wishes: deque[_Wish] = deque()
         self._asked: _Wish | None = None
@@ -137,6 +137,14 @@ class Pipe:
         """The runtime is through with the shard: when the daemon asks for it, it may have it."""
         self._left = True
         self.drain()
+
+    def pause(self) -> None:
+        """Say nothing more of the open action, until `resume`."""
+        self._paused = True
+
+    def resume(self) -> None:
+        self._paused = False
+        self._go_on()
 
     def keep_alive(self) -> None:
         """Tell the daemon that an action is still worked on; never more than it reads."""
@@ -266,7 +274,7 @@ class Pipe:
 
     def _go_on(self) -> None:
         """Say what may be said now: a checkpoint within an action, or the status that ends it."""
-        if self._action is None or self._asked is not None or self._gone:
+        if self._action is None or self._asked is not None or self._gone or self._paused:
             return
         if self._wishes and self._action not in ("initialize", "leaseLost"):
             self._asked = self._wishes.popleft()

@@ -27,6 +27,7 @@ class Lease(NamedTuple):
     shard_id: str
     owner: str | None
     ended: bool
+    counter: int  # moves with every renewal by its owner
 
 
 class Tables:
@@ -113,4 +114,4 @@ def _is_lease(item: dict[str, Any]) -> bool:
 
 def _lease(item: dict[str, Any]) -> Lease:
     owner = item.get("leaseOwner", {}).get("S")
-    return Lease(item[_LEASE_KEY]["S"], owner, item["checkpoint"]["S"] == "SHARD_END")
+    return Lease(item[_LEASE_KEY]["S"], owner, item["checkpoint"]["S"] == "SHARD_END", int(item["leaseCounter"]["N"]))

@@ -181,10 +181,10 @@ def test_leases_are_read_and_what_else_lies_there_is_not(tables: Tables, make: M
         {"leaseKey": "stream", "entityType": "STREAM", "checkpoint": "x"},
     )
     assert sorted(tables.leases()) == [
-        Lease("shardId-000000000000", US, False),
-        Lease("shardId-000000000001", THEM, False),
-        Lease("shardId-000000000002", None, True),
-        Lease("shardId-000000000003", None, False),
+        Lease("shardId-000000000000", US, False, 3),
+        Lease("shardId-000000000001", THEM, False, 3),
+        Lease("shardId-000000000002", None, True, 3),
+        Lease("shardId-000000000003", None, False, 3),
     ]
 
 
