@@ -210,8 +210,9 @@ class KclEngine:
                 pipe.drain()
             self._lives.ask_to_end()
 
-    async def _still_there(self) -> None:
-        """
+    async def _still_there(self) -> bool:
+        """False: nobody knows, because Kinesis does not answer.
+
         Raises:
             StreamhealError: The stream was deleted while it was read.
         """
@@ -221,8 +222,11 @@ class KclEngine:
             self._is_gone = summary["StreamStatus"] == "DELETING"
         except _FAULTS as error:
             self._is_gone = aws.code(error) == "ResourceNotFoundException"
+            if not self._is_gone:
+                return False
         if self._is_gone:
             raise StreamhealError(f"stream {self._stream} was deleted while read")
+        return True
 
     async def _look_at_ends(self) -> None:
         """KCL takes a stream that is gone for the end of each of its shards (KCL 3.1.3, KinesisDataFetcher).
@@ -232,7 +236,8 @@ class KclEngine:
         """
         while True:
             await self._said_to_end.wait()
-            await self._still_there()
+            while not await self._still_there():
+                await asyncio.sleep(_LOOK_S)
             self._believe_ends()
 
     async def _keep_alive(self) -> None:
