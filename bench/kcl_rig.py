@@ -243,7 +243,20 @@ class Side:
 
 
 class Ours(Side):
-    """`streamheal run --engine kcl`, as users start it."""
+    """`streamheal run --engine kcl`, as users start it. `target` and `options`: others than usual."""
+
+    def __init__(
+        self,
+        ground: Ground,
+        worker_id: str,
+        properties: Mapping[str, str],
+        notes: str,
+        target: str = "",
+        options: Mapping[str, str] | None = None,
+    ) -> None:
+        self._target = target or f"bench.processors:{'Noting' if notes == EACH else 'Touch'}"
+        self._options = options or {}
+        super().__init__(ground, worker_id, properties, notes)
 
     def _start(self, file: Path, told: str, properties: Mapping[str, str]) -> subprocess.Popen[bytes]:
         file.write_text(told)
@@ -257,10 +270,10 @@ class Ours(Side):
             "worker-id": self.worker_id,
             "quarantine": str(self.ground.folder / "quarantine"),
             "http": f"127.0.0.1:{self._port}",
+            **self._options,
         }
-        target = "bench.processors:" + ("Noting" if self._asked == EACH else "Touch")
         flags = [word for name, value in options.items() for word in (f"--{name}", value)]
-        return self._popen([sys.executable, "-m", "streamheal", "run", target, *flags])
+        return self._popen([sys.executable, "-m", "streamheal", "run", self._target, *flags])
 
     def records_done(self) -> int:
         try:
@@ -332,6 +345,12 @@ def cpu_s(pid: int) -> float:
     except OSError:
         return 0.0
     return sum(map(int, fields[11:15])) / _TICKS_A_S
+
+
+def cpu_ns(pid: int) -> int:
+    """Its own, as the scheduler counts it: /proc/PID/stat counts in hundredths of a second."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
 
 
 def uss_bytes(pid: int) -> int:
