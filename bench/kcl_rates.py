@@ -26,7 +26,7 @@ class _Measured(NamedTuple):
 def _measure(kind: type[Side], ground: Ground, warm: int, seconds: float) -> _Measured:
     ground.seed(lambda number: _WORKER)
     with kind(ground, _WORKER, BUSY, COUNTS) as side:
-        until("the first records are done", lambda: side.records_done() >= warm, every_s=0.2)
+        until("the first records are done", lambda: side.records_done() >= warm, every_s=0.2, alive=side.process)
         began, first, cpu = time.monotonic(), side.records_done(), side.spent()
         time.sleep(seconds)
         ended, last, then = time.monotonic(), side.records_done(), side.spent()

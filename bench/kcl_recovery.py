@@ -64,7 +64,7 @@ def _flow_s(side: Side, shard_ids: Iterable[str], since: float) -> float:
         return found
 
     wanted = set(shard_ids)
-    until(f"records flow on {', '.join(sorted(wanted))}", lambda: wanted <= set(first()))
+    until(f"records flow on {', '.join(sorted(wanted))}", lambda: wanted <= set(first()), alive=side.process)
     return max(at for shard_id, at in first().items() if shard_id in wanted) - since
 
 

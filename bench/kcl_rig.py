@@ -62,11 +62,19 @@ BUSY = {
 }
 
 
-def until(what: str, true: Callable[[], object], within_s: float = _WITHIN_S, every_s: float = 0.02) -> None:
+def until(
+    what: str,
+    true: Callable[[], object],
+    within_s: float = _WITHIN_S,
+    every_s: float = 0.02,
+    alive: subprocess.Popen[bytes] | None = None,
+) -> None:
     give_up_at = time.monotonic() + within_s
     while not true():
         if time.monotonic() > give_up_at:
             raise TimeoutError(f"not within {within_s:g} s: {what}")
+        if alive is not None and alive.poll() is not None:
+            raise RuntimeError(f"{what}: it ended before, with {alive.returncode}")
         time.sleep(every_s)
 
 
@@ -83,14 +91,15 @@ class Ground:
 
     Args:
         kinesis: Another endpoint than the embedded AWS for the stream.
+        heap_bytes: Each JVM's; None: what streamheal gives it.
     """
 
-    def __init__(self, shards: int, kinesis: str | None = None) -> None:
+    def __init__(self, shards: int, kinesis: str | None = None, heap_bytes: int | None = None) -> None:
         self._aws = LocalAws()
         self.shards = shards
         self.kinesis_url = kinesis
         self.folder = Path(tempfile.mkdtemp(prefix="streamheal-bench-"))
-        self.heap_bytes = usual_heap_bytes(shards)
+        self.heap_bytes = heap_bytes or usual_heap_bytes(shards)
 
     def __enter__(self) -> Ground:
         import boto3
@@ -270,6 +279,7 @@ class Ours(Side):
             "worker-id": self.worker_id,
             "quarantine": str(self.ground.folder / "quarantine"),
             "http": f"127.0.0.1:{self._port}",
+            "kcl-heap": f"{self.ground.heap_bytes >> 20}MiB",
             **self._options,
         }
         flags = [word for name, value in options.items() for word in (f"--{name}", value)]
@@ -304,6 +314,7 @@ class Bare(Side):
         command = [
             find_java(),
             f"-Xmx{self.ground.heap_bytes >> 20}m",
+            "-XX:+ExitOnOutOfMemoryError",
             "-cp",
             f"{find_jars().folder}/*",
             "software.amazon.kinesis.multilang.MultiLangDaemon",

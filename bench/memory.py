@@ -58,7 +58,7 @@ def _ours_bytes() -> dict[str, int]:
             ground.kinesis.put_records(StreamName=STREAM, Records=records)
         options = {"workers": str(WORKERS)}
         with Ours(ground, "w1", FAST, EACH, target="bench.processors:NotingWithBoto3", options=options) as side:
-            until("all is done", lambda: len(side.notes()) >= 100 * SHARDS)
+            until("all is done", lambda: len(side.notes()) >= 100 * SHARDS, alive=side.process)
             jvm = side.jvm()
             assert jvm is not None
             stubs = descendants(jvm)

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench import hosting
 from bench.played_kcl import PlayedKcl
+from streamheal.core.policy import Policy
 from streamheal.errors import Unavailable
 
 
@@ -23,7 +24,8 @@ class _NoStore:
 
 async def main(target: str, folder: Path | None = None) -> None:
     engine = PlayedKcl(folder)
-    async with hosting.Hosted(target, engine, _NoStore(), {"shutdown_s": 60.0}, {"workers": 1}) as runtime:
+    policy = {"shutdown_s": 60.0, "checkpoint_s": Policy().checkpoint_s}
+    async with hosting.Hosted(target, engine, _NoStore(), policy, {"workers": 1}) as runtime:
         await engine.open()
         await runtime.run()
         await engine.close()
