@@ -25,7 +25,7 @@ from typing import Any
 
 import streamheal.engines.kcl
 from bench.figures import HERE
-from streamheal.engines.kcl.heap import usual_heap_bytes
+from streamheal.engines.kcl.heap import jvm_options, usual_heap_bytes
 from streamheal.engines.kcl.jars import find_jars, find_java
 from streamheal.engines.kcl.properties import Endpoints, daemon_properties
 from streamheal.local import LocalAws
@@ -313,8 +313,7 @@ class Bare(Side):
         file.write_text(ours + "callProcessRecordsEvenForEmptyRecordList = false\n")
         command = [
             find_java(),
-            f"-Xmx{self.ground.heap_bytes >> 20}m",
-            "-XX:+ExitOnOutOfMemoryError",
+            *jvm_options(self.ground.heap_bytes),
             "-cp",
             f"{find_jars().folder}/*",
             "software.amazon.kinesis.multilang.MultiLangDaemon",
