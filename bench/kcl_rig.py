@@ -36,7 +36,7 @@ COUNTS, EACH = "BENCH_COUNTS", "BENCH_NOTES"
 _WITHIN_S = 90.0
 _LOGBACK = Path(streamheal.engines.kcl.__file__).with_name("logback.xml")
 
-# The timers of KCL's that a test is not to wait for (README of the figures: the test profile).
+# The test profile: KCL's timers, so short that nobody waits for them.
 FAST = {
     "idleTimeBetweenReadsInMillis": "200",
     "failoverTimeMillis": "2000",
@@ -139,7 +139,6 @@ class Ground:
 
     def seed(self, owner: Callable[[int], str]) -> None:
         """A lease table as KCL makes it, each lease owned already."""
-        text = lambda value: {"S": value}  # noqa: E731 - as short as what it stands for
         for table in (APPLICATION, f"{APPLICATION}-CoordinatorState", f"{APPLICATION}-WorkerMetricStats"):
             if table in self.dynamodb.list_tables()["TableNames"]:
                 self.dynamodb.delete_table(TableName=table)
@@ -164,11 +163,11 @@ class Ground:
         )
         for number, shard in enumerate(self.open_shards()):
             lease = {
-                "leaseKey": text(shard["ShardId"]),
-                "leaseOwner": text(owner(number)),
-                "checkpoint": text("TRIM_HORIZON"),
-                "startingHashKey": text(shard["HashKeyRange"]["StartingHashKey"]),
-                "endingHashKey": text(shard["HashKeyRange"]["EndingHashKey"]),
+                "leaseKey": {"S": shard["ShardId"]},
+                "leaseOwner": {"S": owner(number)},
+                "checkpoint": {"S": "TRIM_HORIZON"},
+                "startingHashKey": {"S": shard["HashKeyRange"]["StartingHashKey"]},
+                "endingHashKey": {"S": shard["HashKeyRange"]["EndingHashKey"]},
                 **{
                     name: {"N": "0"}
                     for name in ("leaseCounter", "checkpointSubSequenceNumber", "ownerSwitchesSinceCheckpoint")
@@ -252,7 +251,7 @@ class Side:
 
 
 class Ours(Side):
-    """`streamheal run --engine kcl`, as users start it. `target` and `options`: others than usual."""
+    """`streamheal run --engine kcl`, as users start it; `target` and `options` are others than usual."""
 
     def __init__(
         self,
@@ -260,6 +259,7 @@ class Ours(Side):
         worker_id: str,
         properties: Mapping[str, str],
         notes: str,
+        *,
         target: str = "",
         options: Mapping[str, str] | None = None,
     ) -> None:
@@ -291,7 +291,9 @@ class Ours(Side):
                 text = answer.read().decode()
         except OSError:
             return 0  # not up yet
-        return int(sum(float(number) for number in re.findall(r"^streamheal_records_done_total{.*} (\S+)$", text, re.M)))
+        return int(
+            sum(float(number) for number in re.findall(r"^streamheal_records_done_total{.*} (\S+)$", text, re.M))
+        )
 
 
 class Bare(Side):

@@ -17,7 +17,7 @@ import structlog
 
 from bench.daemon import EMPTY, Child, initialize
 from bench.figures import Figure
-from bench.kcl_rig import cpu_ns, descendants, until, uss_bytes
+from bench.kcl_rig import cpu_ns, until, uss_bytes
 from bench.lines import daemon_line
 from bench.played_kcl import stub_command
 from streamheal.engines.kcl.doorway import Doorway
@@ -30,7 +30,9 @@ def kcl_stub(rounds: int) -> list[Figure]:
     started, used = zip(*asyncio.run(_stubs()), strict=True)
     ms, mb = [1000 * seconds for seconds in started], [size / 1e6 for size in used]
     return [
-        Figure("stub_start_ms", statistics.median(ms), None, False, f"median of {_STUBS}; {min(ms):.0f} to {max(ms):.0f}"),
+        Figure(
+            "stub_start_ms", statistics.median(ms), None, False, f"median of {_STUBS}; {min(ms):.0f} to {max(ms):.0f}"
+        ),
         Figure("stub_uss_mb", statistics.median(mb), 3.0, False, f"unshared, waiting; {min(mb):.2f} to {max(mb):.2f}"),
     ]
 
@@ -51,13 +53,17 @@ async def _stubs() -> list[tuple[float, int]]:
         doorway.open()
         for _ in range(_STUBS):
             began = time.perf_counter()
-            stub = subprocess.Popen(stub_command(doorway.path), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            stub = _start(stub_command(doorway.path))
             kept.callback(stub.communicate)
             took_s = await arrived.get() - began
             await asyncio.sleep(_SETTLED_S)
             found.append((took_s, uss_bytes(stub.pid)))
         doorway.close()
     return found
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
 
 # -- many shards, few records -------------------------------------------------------------------
@@ -83,7 +89,7 @@ def _host_us(shards: int) -> float:
         command = [sys.executable, "-m", "bench.pipe_host", "bench.processors:Touch", folder]
         host = stack.enter_context(subprocess.Popen(command, env={**os.environ, "TMPDIR": folder}))
         stack.callback(host.kill)
-        until("the doorway is open", lambda: (Path(folder) / "stubs").exists())
+        until("the doorway is open", (Path(folder) / "stubs").exists)
         children = []
         for number in range(shards):
             children.append(Child(stub_command(Path(folder) / "stubs")))
