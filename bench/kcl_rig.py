@@ -28,6 +28,7 @@ from bench.figures import HERE
 from streamheal.engines.kcl.heap import jvm_options, usual_heap_bytes
 from streamheal.engines.kcl.jars import find_jars, find_java
 from streamheal.engines.kcl.properties import Endpoints, daemon_properties
+from streamheal.engines.kcl.tables import LEADER
 from streamheal.local import LocalAws
 
 STREAM = "bench"
@@ -136,6 +137,12 @@ class Ground:
     def open_shards(self) -> list[dict[str, Any]]:
         found = self.kinesis.list_shards(StreamName=STREAM)["Shards"]
         return [shard for shard in found if "EndingSequenceNumber" not in shard["SequenceNumberRange"]]
+
+    def leader(self) -> str | None:
+        """The worker that assigns leases; None: there is none yet."""
+        key = {"key": {"S": LEADER}}
+        item = self.dynamodb.get_item(TableName=f"{APPLICATION}-CoordinatorState", Key=key).get("Item")
+        return None if item is None else str(item["ownerName"]["S"])
 
     def seed(self, owner: Callable[[int], str]) -> None:
         """A lease table as KCL makes it, each lease owned already."""
