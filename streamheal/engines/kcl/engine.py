@@ -236,7 +236,7 @@ class KclEngine:
         """
         while True:
             await self._said_to_end.wait()
-            while not await self._still_there():
+            while not await self._still_there():  # noqa: ASYNC110 - Kinesis is asked, nobody tells us
                 await asyncio.sleep(_LOOK_S)
             self._believe_ends()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from streamheal.engines.kcl import heap
-from streamheal.engines.kcl.heap import memory_limit_bytes, usual_heap_bytes
+from streamheal.engines.kcl.heap import jvm_options, memory_limit_bytes, usual_heap_bytes
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -44,3 +44,14 @@ def test_the_container_s_limit_is_read_where_there_is_one(tmp_path: Path, monkey
     new.write_text("33554432\n")
     assert memory_limit_bytes() == 32 * MIB
     assert usual_heap_bytes(1) == 128 * MIB
+
+
+def test_a_small_heap_is_collected_by_one_thread() -> None:
+    assert "-XX:+UseSerialGC" in jvm_options(384 * MIB)
+    assert "-XX:+UseSerialGC" not in jvm_options(2048 * MIB)
+
+
+def test_a_collector_that_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A JVM that is asked for two of them does not start."""
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-XX:+UseZGC")
+    assert not [option for option in jvm_options(384 * MIB) if "GC" in option]
