@@ -122,7 +122,7 @@ class Settings:
             READING,
             Size(64 << 20),
             "Engine kcl: the most memory of KCL's JVM for its heap.",
-            default="256MiB and 8MiB a shard, at most half of the container's",
+            default="256MiB and 16MiB a shard, at most half of the container's",
         ),
     ] = None
     until_caught_up: Annotated[

@@ -15,9 +15,9 @@ MIB, GIB = 1 << 20, 1 << 30
 @pytest.mark.parametrize(
     ("shards", "memory_bytes", "mib"),
     [
-        (1, 8 * GIB, 264),
-        (16, 8 * GIB, 384),
-        (64, 8 * GIB, 768),
+        (1, 8 * GIB, 272),
+        (16, 8 * GIB, 512),
+        (64, 8 * GIB, 1280),
         (16, 512 * MIB, 256),  # the other half is for the host, the workers, and the JVM beside its heap
         (1, 100 * MIB, 128),  # less and it does not start
         (10_000, 8 * GIB, 4096),
