@@ -322,10 +322,39 @@ def test_a_stream_may_be_named_by_its_arn(folder: Path) -> None:
             "streamName = a stream\n",
             "shop.properties: streamName is 'a stream': expected a stream's name",
         ),
+        (
+            "streamName = words\nfailoverTimeMillis = 10s\n",
+            "shop.properties: failoverTimeMillis is '10s': expected a whole number, without a unit",
+        ),
+        (
+            "applicationName = WordCount\n",
+            "no stream: give --stream NAME (or STREAMHEAL_STREAM, or stream in streamheal.toml, "
+            "or streamName in shop.properties)",
+        ),
     ],
 )
-def test_a_value_that_is_ours_and_wrong_is_told_with_its_key(folder: Path, text: str, message: str) -> None:
+def test_a_value_that_cannot_be_right_is_told_with_its_key(folder: Path, text: str, message: str) -> None:
     assert complaint(folder, stream=None, kcl_properties=properties(folder, text)) == message
+
+
+def test_a_property_that_kcl_does_not_know_is_warned_of_and_handed_on(folder: Path) -> None:
+    """A later KCL may know it."""
+    text = (
+        "streamName = words\nmaxRecord = 5\nAWSCredentialsProvider = X\nkinesisClient.region = eu-west-1\n"
+        "workerMetricsEMAAlpha = 0.5\nmaxRecords = 5\nours = 1\n"
+    )
+    found = loaded(folder, kcl_properties=properties(folder, text))
+    assert found.warnings == (
+        "shop.properties: KCL knows no property maxRecord, and passes over it. Did you mean maxRecords?",
+        "shop.properties: KCL knows no property ours, and passes over it",
+    )
+    assert found.kcl["maxRecord"] == "5"
+
+
+def test_a_properties_file_that_cannot_be_read_is_told(folder: Path) -> None:
+    assert complaint(folder, kcl_properties=str(folder)) == (
+        f"--kcl-properties: {folder} cannot be read: Is a directory"
+    )
 
 
 def test_a_properties_file_that_is_not_there_is_told(folder: Path) -> None:
