@@ -18,7 +18,8 @@ Every option can be given in several ways. The first one that says something win
 2. a variable: `STREAMHEAL_WORKERS=2` (set to nothing, it is as good as not set)
 3. a key of `streamheal.toml` in the working folder or, where there is no such file, of
    `[tool.streamheal]` in `pyproject.toml`: `workers = 2`
-4. with `--kcl-properties FILE`: stream, application, start, region and worker id, as [that file](kcl.md#options) has them
+4. with `--kcl-properties FILE`: stream, application, start, region and worker id, as [that file](kcl.md#options)
+   has them
 5. the default.
 
 (`streamheal run` takes TARGET without its flag.)
