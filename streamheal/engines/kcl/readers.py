@@ -1,9 +1,9 @@
 """Whether somebody reads every shard, as KCL's lease table shows it over time.
 
-    lease of shard-0   we hold it                         read
-    lease of shard-1   w2's, its counter moves            read, by another host
-    lease of shard-2   w3's, its counter stands still     nobody's: w3 is dead, and KCL will give it away
-    shard-3            has no lease yet                   nobody's: the leader has not come to it
+lease of shard-0   we hold it                         read
+lease of shard-1   w2's, its counter moves            read, by another host
+lease of shard-2   w3's, its counter stands still     nobody's: w3 is dead, and KCL will give it away
+shard-3            has no lease yet                   nobody's: the leader has not come to it
 """
 
 from __future__ import annotations
