@@ -136,7 +136,7 @@ def _read(setting: Setting, raw: Any, origin: Origin) -> Any:
     try:
         return kind.read(raw)
     except (ValueError, TypeError) as error:
-        close = difflib.get_close_matches(str(raw), getattr(kind, "choices", ()), n=1)
+        close = difflib.get_close_matches(str(raw).lower(), getattr(kind, "choices", ()), n=1)
         hint = f". Did you mean {close[0]}?" if close else ""
         raise UsageError(f"{origin} is {raw!r}: expected {kind.right}{hint}") from error
 

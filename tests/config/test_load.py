@@ -176,7 +176,7 @@ def test_the_http_address_is_a_host_and_a_port(folder: Path) -> None:
         ("http", "localhost:99999", "--http is 'localhost:99999': expected HOST:PORT such as 127.0.0.1:9464, or off"),
         ("start", "yesterday", "--from is 'yesterday': expected TRIM_HORIZON, LATEST, "
                                "or a time such as 2026-03-01T12:00:00Z"),
-        ("open_bytes_max", "64 megs", "--open-bytes-max is '64 megs': expected a size such as 64MiB or 67108864, "
+        ("open_bytes_max", "64 megs", "--open-bytes-max is '64 megs': expected a size such as 64MiB, 1GiB or 67108864, "
                                       "at least 1"),
         ("state", "orders.db", "--state is 'orders.db': expected sqlite:PATH or dynamodb:TABLE"),
         ("target", "shop.orders", "TARGET is 'shop.orders': expected module:Class or module:function"),

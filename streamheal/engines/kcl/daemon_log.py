@@ -114,7 +114,7 @@ class DaemonLog:
         getattr(self._log, level)("daemon_said", **fields)
 
     def _hear(self, said: Said) -> None:
-        if not self._has_thrown:
+        if self.started or not self._has_thrown:
             self._last = said.text[:_SAID_CHARACTERS_MAX]
         if not self.started and said.logger == _JVM and _THROWN.match(said.text):
             self._has_thrown = True
