@@ -143,7 +143,7 @@ class Settings:
         Option(
             KEEPING,
             Text("URL", "sqlite:PATH or dynamodb:TABLE", r"(sqlite|dynamodb):.*"),
-            "Where checkpoints and replay ledgers live: sqlite:PATH or dynamodb:TABLE.",
+            "Where checkpoints (with kcl: KCL has them) and replay ledgers live: sqlite:PATH or dynamodb:TABLE.",
             default="sqlite:.streamheal/APPLICATION.db; with kcl dynamodb:APPLICATION-streamheal",
         ),
     ] = ""

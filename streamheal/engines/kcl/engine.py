@@ -28,7 +28,7 @@ from streamheal.engines.asking import Asking
 from streamheal.engines.base import Batch, Log, Sink, Slot
 from streamheal.engines.kcl.doorway import Doorway
 from streamheal.engines.kcl.heap import usual_heap_bytes
-from streamheal.engines.kcl.identity import take_seat
+from streamheal.engines.kcl.identity import take_name
 from streamheal.engines.kcl.jars import find_jars, find_java
 from streamheal.engines.kcl.lives import Body, Lives
 from streamheal.engines.kcl.pipe import Pipe
@@ -92,7 +92,7 @@ class KclEngine:
         self._options = aws or AwsOptions()
         self._log: Log = structlog.get_logger() if log is None else log
         self._patience_s = patience_s
-        self._seat = take_seat(application, worker_id)
+        self._worker_name = take_name(application, worker_id)
         self._threads = Threads(_CALLS_AT_ONCE, "kcl")
         self._pipes: dict[str, Pipe] = {}  # by shard
         self._every_pipe: set[Pipe] = set()
@@ -116,7 +116,7 @@ class KclEngine:
 
     @property
     def worker_id(self) -> str:
-        return self._seat.worker_id
+        return self._worker_name.worker_id
 
     @property
     def has_brought_all(self) -> bool:
@@ -142,7 +142,7 @@ class KclEngine:
         self._doorway = Doorway(self._folder, self._stub_arrived, self._log)
         self._doorway.open()
         properties = self._folder / "daemon.properties"
-        properties.write_text(self._told(calls, tables), encoding="iso-8859-1")
+        properties.write_text(self._properties(calls, tables), encoding="iso-8859-1")
         heap_bytes = self._heap_bytes or usual_heap_bytes(summary["OpenShardCount"])
         self._lives = Lives(
             Body(java, jars, heap_bytes, properties, self.worker_id),
@@ -154,7 +154,8 @@ class KclEngine:
             still_there=self._still_there,
         )
 
-    def _told(self, calls: Calls, tables: Tables) -> str:
+    def _properties(self, calls: Calls, tables: Tables) -> str:
+        """What the daemon is told, as the text of its file."""
         assert self._doorway is not None
         return daemon_properties(
             executable=f"{self._interpreter()} -I -S {self._file(_STUB, 'stub.py')} {self._doorway.path}",
@@ -249,7 +250,7 @@ class KclEngine:
                 pipe.keep_alive()
 
     async def _until_nothing_for_us(self) -> None:
-        """Finds out whether anybody reads every shard; returns if others do, and go on giving us none."""
+        """Keeps `has_brought_all`; returns once others have read every shard for so long that none will be ours."""
         told = self._handed_on.get("failoverTimeMillis", "")
         failover_s = (int(told) if told.isdecimal() else _FAILOVER_MS) / 1000
         loop = asyncio.get_running_loop()
@@ -389,7 +390,7 @@ class KclEngine:
         for client in (self._calls, self._tables):
             if client is not None:
                 client.close()
-        self._seat.leave()
+        self._worker_name.give_up()
 
 
 def _plain_folder() -> str:

@@ -13,12 +13,11 @@ from streamheal.engines.poll_shards import StartAt
 
 # The daemon halts by itself when nothing of us moves for so long; pipes say in time that they do.
 TIMEOUT_S = 300
-# The daemon's own end takes some seconds more than its shards' (kcl-multilang.md: 3 to 6 s).
+# The daemon's own end takes some seconds more than its shards' (3 to 6 s, measured on KCL 3.1.3).
 _GRACE_MORE_S = 10.0
 _HAND_OVER_MORE_S = 10.0
 
 _CREDENTIALS = "AwsCredentialsProvider"  # in any case of letters (KCL 3.x)
-
 
 # Two names of one setting (KCL 3.1.3, MultiLangDaemonConfiguration): of both in one file, either may win.
 _STARTS = ("initialPositionInStream", "initialPositionInStreamExtended")
