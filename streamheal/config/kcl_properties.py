@@ -73,6 +73,9 @@ _KNOWN = _OURS | _SETTINGS | _NUMBERS | _TEXTS | _FRACTIONS
 _PREFIXES = ("awscredentialsprovider", "kinesisclient.", "dynamodbclient.", "cloudwatchclient.", "fanoutconfig.")
 
 
+_ARN_PARTS = 6  # arn:aws:kinesis:REGION:ACCOUNT:stream/NAME
+
+
 class KclProperties(NamedTuple):
     """Attributes:
     settings: By setting, its raw value and the key it came from.
@@ -127,6 +130,9 @@ def _settings(found: Mapping[str, str], path: Path) -> dict[str, tuple[object, s
     ):
         if key in found:
             named[setting] = (found[key], key)
+    arn = found.get("streamArn", "").split(":")
+    if "region" not in named and len(arn) == _ARN_PARTS:
+        named["region"] = (arn[3], "streamArn")
     if "stream" not in named and "streamArn" in found:
         named["stream"] = (found["streamArn"].rsplit("/", 1)[-1], "streamArn")
     if "start" in named:

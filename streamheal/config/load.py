@@ -39,13 +39,13 @@ class Origin(NamedTuple):
 class Loaded(NamedTuple):
     """Settings and where each came from, by field. `warnings` are for the log.
 
-    `kcl`: what a `.properties` file says that is KCL's own.
+    `kcl`: what a `.properties` file says that is KCL's own; None: there is no such file.
     """
 
     settings: Settings
     origins: dict[str, Origin]
     warnings: tuple[str, ...] = ()
-    kcl: Mapping[str, str] = MappingProxyType({})
+    kcl: Mapping[str, str] | None = None
 
 
 class _Sources(NamedTuple):
@@ -80,7 +80,7 @@ def load(
     environ = os.environ if environ is None else environ
     sources = _Sources(flags, environ, *_file_table(folder or Path.cwd()))
     _refuse_unknown_keys(sources)
-    handed_on: Mapping[str, str] = {}
+    handed_on: Mapping[str, str] | None = None
     warnings = _unknown_variables(environ)
     if command != "replay" and (path := _kcl_properties_path(sources)):
         properties = kcl_properties.read(path)

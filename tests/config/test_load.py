@@ -303,7 +303,8 @@ def test_a_start_in_seconds_is_a_time(folder: Path) -> None:
 
 def test_a_stream_may_be_named_by_its_arn(folder: Path) -> None:
     text = "streamArn = arn:aws:kinesis:eu-west-1:123456789012:stream/words\n"
-    assert loaded(folder, stream=None, kcl_properties=properties(folder, text)).settings.stream == "words"
+    settings = loaded(folder, stream=None, kcl_properties=properties(folder, text)).settings
+    assert (settings.stream, settings.region) == ("words", "eu-west-1")
 
 
 @pytest.mark.parametrize(

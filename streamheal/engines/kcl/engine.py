@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -27,7 +28,7 @@ from streamheal.config.aws import AwsOptions
 from streamheal.engines.asking import Asking
 from streamheal.engines.base import Batch, Log, Sink, Slot
 from streamheal.engines.kcl.doorway import Doorway
-from streamheal.engines.kcl.heap import usual_heap_bytes
+from streamheal.engines.kcl.heap import refuse_more_than_there_is, usual_heap_bytes
 from streamheal.engines.kcl.identity import take_name
 from streamheal.engines.kcl.jars import find_jars, find_java
 from streamheal.engines.kcl.lives import Body, Lives
@@ -54,6 +55,7 @@ _FAILOVER_MS = 10_000  # KCL's own default of failoverTimeMillis
 _NOTHING_FOR_US_FAILOVERS = 6
 _CHECKPOINT_WITHIN_S = 60.0
 _FOLDER_BYTES_MAX = 70
+_USUAL = re.compile(r"https://(?:kinesis|dynamodb)\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?")
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_CLOUDWATCH", "AWS_ENDPOINT_URL")
 
 
@@ -66,7 +68,7 @@ class KclEngine:
             `close`.
         start_at: Where a shard that has no lease yet starts.
         heap_bytes: The JVM's; None: by the number of shards and the container's memory.
-        handed_on: The user's own properties for KCL.
+        handed_on: The user's own properties for KCL; None: no file of theirs says anything.
         until_caught_up: Find out whether any lease is left that nobody reads.
     """
 
@@ -87,7 +89,8 @@ class KclEngine:
     ) -> None:
         self._stream, self._application = stream, application
         self._start_at, self._shutdown_s = start_at, shutdown_s
-        self._heap_bytes, self._handed_on = heap_bytes, dict(handed_on or {})
+        self._heap_bytes, self._brought = heap_bytes, handed_on
+        self._handed_on = dict(handed_on or {})
         self._until_caught_up = until_caught_up
         self._options = aws or AwsOptions()
         self._log: Log = structlog.get_logger() if log is None else log
@@ -144,6 +147,7 @@ class KclEngine:
         properties = self._folder / "daemon.properties"
         properties.write_text(self._properties(calls, tables), encoding="iso-8859-1")
         heap_bytes = self._heap_bytes or usual_heap_bytes(summary["OpenShardCount"])
+        refuse_more_than_there_is(heap_bytes)
         self._lives = Lives(
             Body(java, jars, heap_bytes, properties, self.worker_id),
             tables,
@@ -170,7 +174,7 @@ class KclEngine:
                 self._options.endpoint_url or next(filter(None, map(os.environ.get, _ENDPOINT_VARIABLES)), None),
             ),
             shutdown_s=self._shutdown_s,
-            handed_on=self._handed_on,
+            handed_on=self._brought,
         )
 
     def _interpreter(self) -> str:
@@ -401,4 +405,4 @@ def _plain_folder() -> str:
 
 def _not_usual(endpoint: str) -> str | None:
     """An endpoint that KCL would not find by itself."""
-    return None if ".amazonaws.com" in endpoint else endpoint
+    return None if _USUAL.fullmatch(endpoint) else endpoint

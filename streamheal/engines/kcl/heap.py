@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from streamheal.errors import UsageError
+
 _MIB = 1 << 20
 
 # Measured on KCL 3.1.3 with 10,000 records of 200 bytes a batch: 384 MiB carry 16 shards, 256 MiB do
@@ -29,6 +31,18 @@ def usual_heap_bytes(shards: int, memory_bytes: int | None = None) -> int:
     memory_bytes = memory_limit_bytes() if memory_bytes is None else memory_bytes
     wanted = _BASE_BYTES + _SHARD_BYTES * shards
     return max(_LEAST_BYTES, min(wanted, int(memory_bytes * _SHARE)))
+
+
+def refuse_more_than_there_is(heap_bytes: int) -> None:
+    """
+    Raises:
+        UsageError: The container would be killed for it, some time later.
+    """
+    if heap_bytes > (most := memory_limit_bytes()):
+        raise UsageError(
+            f"--kcl-heap is {heap_bytes >> 20}MiB, and there are {most >> 20}MiB of memory here: expected at most "
+            f"half of that, which leaves room for the host and the workers"
+        )
 
 
 def memory_limit_bytes() -> int:

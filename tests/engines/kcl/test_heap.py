@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 
 from streamheal.engines.kcl import heap
-from streamheal.engines.kcl.heap import jvm_options, memory_limit_bytes, usual_heap_bytes
+from streamheal.engines.kcl.heap import (
+    jvm_options,
+    memory_limit_bytes,
+    refuse_more_than_there_is,
+    usual_heap_bytes,
+)
+from streamheal.errors import UsageError
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -44,6 +50,12 @@ def test_the_container_s_limit_is_read_where_there_is_one(tmp_path: Path, monkey
     new.write_text("33554432\n")
     assert memory_limit_bytes() == 32 * MIB
     assert usual_heap_bytes(1) == 128 * MIB
+
+
+def test_a_heap_beyond_the_container_is_refused_before_it_is_filled() -> None:
+    with pytest.raises(UsageError, match="--kcl-heap is 512000000MiB, and there are"):
+        refuse_more_than_there_is(500_000 * GIB)
+    refuse_more_than_there_is(64 * MIB)
 
 
 def test_a_small_heap_is_collected_by_one_thread() -> None:
