@@ -15,7 +15,7 @@ import pytest
 
 from streamheal.records import Dialect, Record, Shard
 from streamheal.workers import wire
-from streamheal.workers.arena import Arena
+from streamheal.workers.arena import SLOT_BYTES, Arena
 from streamheal.workers.child.failures import Kind, refused
 from streamheal.workers.child.lanes import Lanes
 from streamheal.workers.child.spans import Item, Tickets
@@ -164,7 +164,7 @@ class Game:
                 self.regive(number, records, hold, queued)
             else:
                 self.journal.take_over(self.slots[number], number, states[number])
-                length = self.arena.map.find(b"\n", self.slots[number] << 26) + 1 - (self.slots[number] << 26)
+                length = self.arena.map.find(b"\n", start := self.slots[number] * SLOT_BYTES) + 1 - start
                 self.lanes.give(
                     wire.Give(1, number, number, self.slots[number], length, 0, None, True, queued, hold, skip)
                 )
