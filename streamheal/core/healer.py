@@ -35,6 +35,7 @@ from streamheal.core.messages import (
     Event,
     Failed,
     Give,
+    Halted,
     Limit,
     Order,
     Settle,
@@ -138,7 +139,7 @@ class Healer:
     @property
     def wakes_at(self) -> float | None:
         """When to send `TICKED`; None: only an event can change anything."""
-        if self.over:
+        if self.over or self._progress.halting:
             return None
         first = min(self._progress.wakes_at(), self._trouble.wakes_at())
         return first if first < _NEVER else None
@@ -179,6 +180,8 @@ class Healer:
                 trouble.store_failed(trouble.cases.by_at[at], now)
             case Checkpointed(position):
                 self._progress.checkpointed(position)
+            case Halted():
+                self._halted(event, now)
             case Signal.LEASE_LOST:
                 said.append(Order.ABANDON)
                 self._end()
@@ -191,7 +194,8 @@ class Healer:
                 self._progress.heard_out()
             case Signal.TICKED:
                 pass
-        if trouble.cases.by_at or isinstance(event, WorkerDied | Done):
+        in_trouble = trouble.cases.by_at or isinstance(event, WorkerDied | Done)
+        if in_trouble and not self._progress.halting:
             if self._unexplained_deaths(now) >= self._policy.deaths_stop:
                 self._stop()
                 return said
@@ -205,7 +209,8 @@ class Healer:
         self.ledger.open(event.span, event.size)
         if event.suspects:
             self._asks[event.span] = event.suspects
-        self._said.append(Give(event.span, ask=event.suspects))
+        if not self._progress.halting:
+            self._said.append(Give(event.span, ask=event.suspects))
 
     def _span_done(self, event: SpanDone, now: float) -> None:
         self.ledger.count(event.span, event.records)
@@ -215,6 +220,13 @@ class Healer:
             self._host.succeeded(now)
         self._asks.pop(event.span, None)
         self._progress.settled()
+
+    def _halted(self, halted: Halted, now: float) -> None:
+        for span in halted.done:
+            self._span_done(span, now)
+        if halted.first_open is not None:
+            self.ledger.halted(halted.first_open)
+        self._progress.halted()
 
     def _done(self, event: Done, now: float) -> None:
         case = self.ledger.case(event.at)
@@ -260,7 +272,8 @@ class Healer:
             self._host.died(died.death, self.shard_id, died.running_total, now)
             for _ in range(bygone):
                 self._host.heard(died.death, False, now)
-        self._start_again(now)
+        if not self._progress.halting:
+            self._start_again(now)
 
     def _start_again(self, now: float) -> None:
         policy = self._policy
@@ -287,7 +300,7 @@ class Healer:
         self._said += self._progress.answer()
         told = self._progress.advance(now)
         self._said += told
-        if told and isinstance(told[-1], Order):
+        if told and isinstance(told[-1], Order) and told[-1] is not Order.HALT:
             self._stopped = told[-1] is Order.STOP_SHARD
             self._end()
 

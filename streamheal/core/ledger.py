@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamheal.core.case import Case
-from streamheal.core.messages import At, RunsAgain
+from streamheal.core.messages import At, Named, RunsAgain
 from streamheal.records import Position
 
 
@@ -16,9 +16,10 @@ class Span:
         reported: Every record not in `cases` is settled.
         cases: Records known by themselves, by their place; None: settled.
         again: Its records come from other spans, to run again: `last` is where the ledger stood without it.
+        first_open: Before this record all but cases is settled, although the span is not reported.
     """
 
-    __slots__ = ("again", "cases", "last", "left", "number", "records", "reported", "size")
+    __slots__ = ("again", "cases", "first_open", "last", "left", "number", "records", "reported", "size")
 
     def __init__(self, number: int, size: int) -> None:
         self.number, self.size = number, size
@@ -27,6 +28,14 @@ class Span:
         self.left = 0
         self.reported = self.again = False
         self.cases: dict[int, Case | None] = {}
+        self.first_open: Named | None = None
+
+    def opens(self) -> dict[int, Position | None]:
+        """Open records by their place, the first certainly among them, each with the position before it."""
+        found = {nth: case.before for nth, case in self.cases.items() if case is not None}
+        if self.first_open is not None:
+            found[self.first_open.at.nth] = self.first_open.before
+        return found
 
 
 class Ledger:
@@ -96,6 +105,10 @@ class Ledger:
         self._advance()
         return bulk - filtered
 
+    def halted(self, first_open: Named) -> None:
+        """Nothing runs any more, and nothing before this record is open, but for cases."""
+        self.spans[first_open.at.span].first_open = first_open
+
     def case(self, at: At) -> Case | None:
         span = self.spans.get(at.span)
         return span.cases.get(at.nth) if span is not None else None
@@ -156,9 +169,8 @@ class Ledger:
     def watermark(self) -> Position | None:
         """The last position before the first open record. Costs the cases of one span."""
         span = next(iter(self.spans.values()), None)
-        if span is None or not span.reported:
+        if span is None or not (span.reported or span.first_open):
             return self._behind
-        first = min(nth for nth, case in span.cases.items() if case is not None)
-        case = span.cases[first]
-        assert case is not None
-        return self._behind if case.before is None else case.before
+        opens = span.opens()
+        before = opens[min(opens)]
+        return self._behind if before is None else before

@@ -193,6 +193,18 @@ class Checkpointed(NamedTuple):
     position: Position | None
 
 
+class Halted(NamedTuple):
+    """Nothing of this shard runs any more, as `Order.HALT` asked for; this is what was left.
+
+    Of the spans that were not reported, in stream order: those that marks say are over (as `SpanDone`
+    has it), and behind them the first open record, if it is not the first of its span. Records that
+    are the core's to decide about are not looked at.
+    """
+
+    done: tuple[SpanDone, ...] = ()
+    first_open: Named | None = None
+
+
 class Signal(Enum):
     TICKED = auto()
     LEASE_LOST = auto()
@@ -203,7 +215,7 @@ class Signal(Enum):
 
 Event = (
     SpanArrived | SpanCounted | SpanDone | Done | Failed | WorkerDied | Witnessed
-    | Stated | Stored | StoreFailed | Checkpointed | Signal
+    | Stated | Stored | StoreFailed | Checkpointed | Halted | Signal
 )  # fmt: skip
 
 
@@ -291,6 +303,7 @@ class CallHuman(NamedTuple):
 
 class Order(Enum):
     ANSWER = auto()  # the engine may bring the next batch
+    HALT = auto()  # kill what runs, and say what of it was done: `Halted`
     ABANDON = auto()  # kill what runs, forget the shard
     SHARD_COMPLETE = auto()  # ended, all settled, all checkpointed
     SHUTDOWN_COMPLETE = auto()  # stopped as asked

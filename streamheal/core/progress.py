@@ -16,7 +16,13 @@ class Progress:
 
     A batch is answered when the window of open records allows, not when its slowest record is
     settled. One checkpoint is under way at a time. A processor that owes a word is heard out
-    before the last one.
+    before the last one. Whatever outlasts `shutdown_s` is halted first, because of a span that is
+    not reported only the marks say how far it is done:
+
+        shutdown requested ── shutdown_s ──► HALT ──► Halted ──► Checkpoint ──► SHUTDOWN_COMPLETE
+
+    Attributes:
+        halting: The shard is being stopped with records open: nothing may begin any more.
     """
 
     def __init__(self, policy: Policy, ledger: Ledger) -> None:
@@ -27,6 +33,7 @@ class Progress:
         self._moved = False  # something was settled since the last checkpoint
         self._ended = False
         self._hearing = self._heard = False
+        self.halting = self._halted = False
         self._ends_at = _NEVER
         self._asked: Position | None = None
         self._kept: Position | None = None
@@ -58,8 +65,11 @@ class Progress:
     def shutdown_requested(self, now: float) -> None:
         self._ends_at = min(self._ends_at, now + self._policy.shutdown_s)
 
+    def halted(self) -> None:
+        self._halted = True
+
     def wakes_at(self) -> float:
-        if self._asked is not None:
+        if self._asked is not None or self.halting:
             return _NEVER  # until it is answered, time changes nothing
         if self._hearing:
             return self._ends_at
@@ -82,7 +92,7 @@ class Progress:
 
     def advance(self, now: float) -> list[Decision]:
         """A checkpoint when one is due; when all is kept, or time is up, the end."""
-        if self._asked is not None:
+        if self._asked is not None or self.halting is not self._halted:
             return []
         ledger = self._ledger
         # In a span under way there may be successes not yet told of: nothing in flight is not enough.
@@ -92,21 +102,29 @@ class Progress:
             return []
         if not finishing and now < self.wakes_at():
             return []
-        if finishing and settled and self.statements.owes and not (self._hearing or self._heard):
+        if self._halted:
+            return self._keep(now) or [Order.ABANDON, Order.SHUTDOWN_COMPLETE]
+        if finishing and not settled:
+            self.halting = True
+            return [Order.HALT]
+        if finishing and self.statements.owes and not (self._hearing or self._heard):
             self._hearing = True
             return [HearOut(self._ended)]
-        self._moved = False
-        self._asked_at = now
-        if last := self.last_checkpoint():
-            self._asked = last[0].position
-            return [*last]
+        if kept := self._keep(now):
+            return kept
         if not finishing:
             return []
-        if not settled:
-            return [Order.ABANDON, Order.SHUTDOWN_COMPLETE]
         if self.safe() != ledger.watermark():
             return self._unstated()
         return [Order.SHARD_COMPLETE if self._ended else Order.SHUTDOWN_COMPLETE]
+
+    def _keep(self, now: float) -> list[Decision]:
+        self._moved = False
+        self._asked_at = now
+        last = self.last_checkpoint()
+        if last:
+            self._asked = last[0].position
+        return [*last]
 
     def _unstated(self) -> list[Decision]:
         """All is settled, but not all of it may be passed: such a shard is stopped, and never complete."""

@@ -43,3 +43,8 @@ class Casebook:
         self._attempts.pop(at, None)
         self._tries.pop(at, None)
         self._masked.pop(at, None)
+
+
+def short(attempt: Attempt) -> str:
+    """What happened, in one line of a log."""
+    return f"{attempt.exception_type or attempt.signal or attempt.outcome}: {attempt.message or ''}".rstrip(": ")

@@ -42,7 +42,7 @@ from streamheal.core.messages import (
 from streamheal.engines.base import Batch
 from streamheal.quarantine.prose import title
 from streamheal.records import Position, Shard
-from streamheal.runtime.casebook import Casebook
+from streamheal.runtime.casebook import Casebook, short
 from streamheal.runtime.figures import ShardFigures
 from streamheal.runtime.surroundings import Surroundings
 from streamheal.runtime.tally import Tally
@@ -114,7 +114,7 @@ class ShardRun:
         self._initialize_failures += 1
         wait_s = min(_INITIALIZE_RETRY_S_MAX, _INITIALIZE_RETRY_S_MIN * 2.0**self._initialize_failures)
         self._log.error(
-            "initialize_failed", **self._names(), again_in_s=wait_s, error=_short(attempt), traceback=attempt.traceback
+            "initialize_failed", **self._names(), again_in_s=wait_s, error=short(attempt), traceback=attempt.traceback
         )
         self._runtime.later(wait_s, self._take_seat)
 
@@ -148,7 +148,7 @@ class ShardRun:
         self._runtime.deaths[cause] += 1
 
     def hook_failed(self, hook: Hook, attempt: Attempt) -> None:
-        self._log.error("hook_failed", **self._names(), hook=hook, error=_short(attempt), traceback=attempt.traceback)
+        self._log.error("hook_failed", **self._names(), hook=hook, error=short(attempt), traceback=attempt.traceback)
 
     def ended(self) -> None:
         if self.healing_ended is None and not self.healer.over:
@@ -194,6 +194,10 @@ class ShardRun:
                     self._log.error("human_called", **self._names(), why=why, last_failure=self._last_failure)
                 case Order.ANSWER:
                     self._runtime.engine.answer(self.shard.shard_id)
+                case Order.HALT:
+                    self._start = None  # a place whose `initialize` has failed is not taken again
+                    self.tally.done_so_far()  # the last moment at which all marks can be read
+                    self.seat.halt()
                 case Order.ABANDON:
                     self._abandon()
                 case Order.SHARD_COMPLETE:
@@ -296,7 +300,7 @@ class ShardRun:
         ledger = self.healer.ledger
         if ledger.in_flight or ledger.unreported:
             self._abandoned = True
-            self.tally.done_so_far()  # the last moment at which the marks can be read
+            self.tally.done_so_far()
             self.seat.abandon()
 
     def _end(self, hook: Hook) -> None:
@@ -393,7 +397,3 @@ class ShardRun:
 
     def _names(self) -> dict[str, str]:
         return {"stream": self.shard.stream, "shard_id": self.shard.shard_id}
-
-
-def _short(attempt: Attempt) -> str:
-    return f"{attempt.exception_type or attempt.signal or attempt.outcome}: {attempt.message or ''}".rstrip(": ")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from streamheal.core.messages import At, Named
+from streamheal.core.messages import At, Halted, Named, SpanDone
 from streamheal.records import Dialect, Position, Record
 from streamheal.workers import wire
 from streamheal.workers.arena import Slot
@@ -217,6 +217,26 @@ class Books:
                     book.states = self._opened_again(book, book.states, owed)
             book.given = False
         return Loss(running, done)
+
+    def halted(self) -> Halted:
+        """How far all is settled that is in spans not reported, now that nothing runs any more."""
+        over: list[SpanDone] = []
+        for number in sorted(number for number, book in self.spans.items() if book.slot is not None):
+            book = self.spans[number]
+            # What a process has counted that ran wild may be anything.
+            if book.states is None or len(records := self.records(book)) != len(book.states):
+                break
+            settled = bytearray(state in (DONE, FILTERED) for state in book.states)
+            for nth, known in book.known.items():
+                settled[nth] = known.done or known.in_hand  # of those in hand the core knows better
+            first_open = settled.find(0)
+            if first_open > 0:
+                return Halted(tuple(over), self.known(At(number, first_open)).named)
+            if first_open == 0:
+                break
+            filtered = sum(state == FILTERED and nth not in book.known for nth, state in enumerate(book.states))
+            over.append(SpanDone(number, len(records), records[-1].position if records else None, filtered))
+        return Halted(tuple(over))
 
     def _opened_again(self, book: Book, states: bytes, owed: Callable[[Position], bool]) -> bytes:
         records = self.records(book)

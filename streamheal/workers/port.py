@@ -132,6 +132,11 @@ class Seat(Protocol):
     def end(self, hook: Hook) -> None:
         """Nothing more will be given: call the processor's hook, then give the place up."""
 
+    def halt(self) -> None:
+        """Stop what runs of this shard at once, and keep what its marks say: `Halted` follows, once
+        nothing runs any more. Kills the process where something runs; all its shards hear
+        `WorkerDied(by_us=True)` first. Only `abandon` may come after it."""
+
     def abandon(self) -> None:
         """Stop what runs of this shard at once, and forget all of it. Kills the process where
         something runs; its other shards hear `WorkerDied(by_us=True)`."""

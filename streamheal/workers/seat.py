@@ -60,7 +60,7 @@ class ShardSeat:
         self._again = 0  # spans that were made of what runs again; they are numbered downwards
         self._timer: asyncio.TimerHandle | None = None
         self._hook: Hook | None = None
-        self._curious = False
+        self._curious = self._halting = False
 
     # -- a place ---------------------------------------------------------------------------
 
@@ -311,6 +311,8 @@ class ShardSeat:
                 again,
             )
         )
+        if self._halting:
+            self.listener.happened(self.books.halted())
 
     def _kept(self, loss: Loss) -> tuple[bool, RunsAgain | None]:
         """Whether all that the processor owed can run again, and the span that was made of it."""
@@ -358,6 +360,20 @@ class ShardSeat:
             if failed is not None:
                 self.listener.hook_failed(hook, failed)
             self.listener.ended()
+
+    def halt(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._pool.cells.abandon(self)
+        process, given = self.process, self.stage == "in" and self.books.able
+        if process is not None and given:
+            self._halting = True  # its last words and its marks are read once it is dead
+            process.kill("by_us")
+            return
+        if process is not None and self.stage == "initializing":
+            self._pool.seat_left(self)
+            process.kill("by_us")
+        self.listener.happened(self.books.halted())
 
     def abandon(self) -> None:
         if self._timer is not None:

@@ -8,19 +8,23 @@ from collections.abc import Callable
 from streamheal.core.healer import Healer
 from streamheal.core.host import Host
 from streamheal.core.messages import (
+    At,
     Cause,
     Checkpoint,
     Checkpointed,
     Give,
+    Halted,
+    Named,
     Order,
     Signal,
     SpanArrived,
     SpanCounted,
     SpanDone,
+    WorkerDied,
 )
 from streamheal.core.policy import Policy
 from streamheal.records import Position
-from tests.core.telling import Telling
+from tests.core.telling import Telling, record
 
 
 def healer(**policy: float) -> Healer:
@@ -123,8 +127,86 @@ def test_a_shutdown_waits_no_longer_than_shutdown_s() -> None:
     story.the_rest_is_done(0.6)
     story.happens(Signal.SHUTDOWN_REQUESTED, 1.0)
     assert story.healer.wakes_at == 21.0
-    assert story.ticks(21.0) == [Checkpoint(Position(2))]
-    assert story.kept(2, 21.1) == [Order.ABANDON, Order.SHUTDOWN_COMPLETE]
+    assert story.ticks(21.0) == [Order.HALT]
+    assert story.happens(Halted(), 21.1) == [Checkpoint(Position(2))]
+    assert story.kept(2, 21.2) == [Order.ABANDON, Order.SHUTDOWN_COMPLETE]
+
+
+def halted(*spans: int) -> Telling:
+    """Ten records in span 1, `spans` in the next ones; the shard has been asked for and its time is up."""
+    story = Telling(policy=Policy(shutdown_s=20.0, checkpoint_s=1e9))
+    for number, records in enumerate(spans, start=2):
+        story.happens(SpanArrived(number, records), 0.1)
+        story.happens(SpanCounted(number, records), 0.1)
+    story.happens(Signal.SHUTDOWN_REQUESTED, 1.0)
+    assert story.ticks(21.0) == [Order.HALT]
+    assert story.healer.wakes_at is None
+    return story
+
+
+def test_a_shutdown_that_outlasts_shutdown_s_checkpoints_what_is_done_of_a_span() -> None:
+    story = halted()
+    assert story.happens(Halted((), record(7)), 21.1) == [Checkpoint(Position(6))]
+    assert story.kept(6, 21.2) == [Order.ABANDON, Order.SHUTDOWN_COMPLETE]
+
+
+def test_a_span_done_but_not_reported_is_passed() -> None:
+    """The first is done to its end; of the second, 11 to 14 are."""
+    story = halted(10)
+    fifth = Named(At(2, 4), Position(15), Position(14))
+    said = story.happens(Halted((SpanDone(1, 10, Position(10), filtered=3),), fifth), 21.1)
+    assert said == [Checkpoint(Position(14))]
+    ledger = story.healer.ledger
+    assert (ledger.read, ledger.done, ledger.filtered, ledger.in_flight) == (20, 7, 3, 10)
+
+
+def test_nothing_is_checkpointed_where_not_even_the_first_record_is_done() -> None:
+    story = halted()
+    assert story.happens(Halted(), 21.1) == [Order.ABANDON, Order.SHUTDOWN_COMPLETE]
+
+
+def test_a_record_in_trouble_ends_what_is_checkpointed_unless_it_is_settled() -> None:
+    """1 to 7 do not run any more, and are marked done but for 3 and 5, which are known by themselves."""
+    story = Telling(policy=Policy(shutdown_s=20.0, retry_s_min=1e9, retry_s_max=1e9, checkpoint_s=1e9))
+    story.fails(3, now=0.5, cause=Cause.POISON)
+    story.fails(5, now=0.6)
+    story.happens(Signal.SHUTDOWN_REQUESTED, 1.0)
+    story.stored(3, now=1.1)
+    assert story.ticks(21.0) == [Order.HALT]
+    assert story.happens(Halted((), record(8)), 21.1) == [Checkpoint(Position(4))]
+
+
+def test_nothing_begins_any_more_once_a_shard_is_halted() -> None:
+    """What is heard until its process is dead still counts; its death, a retry and a batch begin nothing."""
+    story = halted()
+    said = story.fails(3, now=21.1, cause=Cause.THROTTLED)
+    said += story.happens(WorkerDied(1, (record(4),), by_us=True), 21.2)
+    said += story.happens(SpanArrived(2, 10), 21.3)
+    said += story.happens(Signal.TICKED, 1e6)
+    assert said == []
+    assert story.happens(Halted((), record(9)), 1e6) == [Checkpoint(Position(2))]
+
+
+def test_a_checkpoint_that_fails_after_the_halt_is_tried_again() -> None:
+    story = halted()
+    story.happens(Halted((), record(7)), 21.1)
+    assert story.happens(Checkpointed(None), 22.0) == [Checkpoint(Position(6))]
+    assert story.kept(6, 22.1) == [Order.ABANDON, Order.SHUTDOWN_COMPLETE]
+
+
+def test_a_shard_that_has_ended_is_not_complete_when_it_had_to_be_halted() -> None:
+    """Its processor has not heard of the end: the next owner tells it."""
+    story = halted()
+    story.happens(Signal.SHARD_ENDED, 21.05)
+    said = story.happens(Halted((SpanDone(1, 10, Position(10)),)), 21.1)
+    assert said == [Checkpoint(Position(10))]
+    assert story.kept(10, 21.2) == [Order.ABANDON, Order.SHUTDOWN_COMPLETE]
+
+
+def test_a_lease_lost_while_it_is_halted_is_checkpointed_nowhere() -> None:
+    story = halted()
+    assert story.happens(Signal.LEASE_LOST, 21.1) == [Order.ABANDON]
+    assert story.happens(Halted((), record(7)), 21.2) == []
 
 
 def test_no_batch_is_asked_for_once_a_shutdown_is_requested() -> None:

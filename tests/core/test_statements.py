@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from streamheal.core.messages import (
     Decision,
     Done,
     Give,
+    Halted,
     HearOut,
     Order,
     Retry,
@@ -148,6 +150,19 @@ def test_a_shutdown_hears_the_processor_out_no_longer_than_shutdown_s() -> None:
     assert story.healer.wakes_at == 21.0
     assert story.ticks(21.0) == [Checkpoint(Position(4))]
     assert story.kept(4, 21.1) == [Order.SHUTDOWN_COMPLETE]
+
+
+@pytest.mark.parametrize("stated", [4, None])
+def test_a_halted_shard_is_not_checkpointed_beyond_what_its_processor_has_stated(stated: int | None) -> None:
+    """It has returned from eight of ten when its time is up. Its memory is gone with its process."""
+    story = Telling(policy=Policy(shutdown_s=20.0, checkpoint_s=1e9))
+    story.happens(Stated(stated and Position(stated), owes=True), 0.4)
+    story.happens(Signal.SHUTDOWN_REQUESTED, 1.0)
+    assert story.ticks(21.0) == [Order.HALT]
+    assert story.happens(WorkerDied(1, (record(9),), by_us=True), 21.1) == []
+    said = story.happens(Halted((), record(9)), 21.1)
+    assert checkpoints(said) == ([Position(stated)] if stated else [])
+    assert story.healer.statements.forgone
 
 
 def test_an_ended_shard_whose_end_nobody_states_is_stopped_and_a_human_called() -> None:

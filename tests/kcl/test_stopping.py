@@ -45,3 +45,14 @@ def test_the_next_host_goes_on_exactly_at_the_watermark(fleet_of: Callable[..., 
     assert host.stop() == 0
     assert fleet.effects() == dict.fromkeys(range(500), 1)
     assert fleet.quarantined() == []
+
+    # Batches that outlast the stop by far, in both children: what ran in each is all that is given again.
+    fleet.put(orders(range(500, 900)))
+    host = fleet.host("w1", "--shutdown-s", "1", SHOP_WORK_S="0.02")
+    wait_until(lambda: len(fleet.effects()) >= 520, START_S)
+    assert host.stop() == 0
+    assert len(fleet.effects()) < 900
+    host = fleet.host()
+    wait_until(lambda: len(fleet.effects()) == 900, START_S)
+    assert host.stop() == 0
+    assert sum(fleet.effects().values()) <= 902

@@ -13,6 +13,7 @@ from streamheal.core.messages import (
     Done,
     Failed,
     Give,
+    Halted,
     Named,
     SpanCounted,
     SpanDone,
@@ -61,6 +62,8 @@ class FakeSeat:
     def give(self, give: Give) -> None:
         gone = [nth for nth in give.hold if At(give.span, nth) in self.forgotten]
         assert not gone, f"{gone} of span {give.span} are settled and forgotten, and given again"
+        if self._pool.stays:
+            return
         self._soon(lambda: self._run_span(give))
 
     def _run_span(self, give: Give) -> None:
@@ -148,6 +151,10 @@ class FakeSeat:
             self._listener.happened(self._pool.last_words)
         self._soon(self._listener.ended)
 
+    def halt(self) -> None:
+        self.log.append("halt")
+        self._soon(lambda: self._listener.happened(self._pool.left))
+
     def abandon(self) -> None:
         self.log.append("abandon")
 
@@ -165,6 +172,8 @@ class FakePool:
         # What a processor that states its own progress says: in each span, and in its last hook.
         self.first_words: Stated | None = None
         self.last_words: Stated | None = None
+        self.stays = False  # whatever is given never ends
+        self.left = Halted()  # what a seat finds when it is halted
         self.seats: dict[str, FakeSeat] = {}
 
     def take_slot(self) -> FakeSlot:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import structlog
 
+from streamheal.core.messages import At, Halted, Named
+from streamheal.core.policy import Policy
 from streamheal.engines.base import Batch
 from streamheal.records import Dialect, Position, Shard
 from streamheal.runtime.chronicle import Chronicle
@@ -28,11 +31,11 @@ class LeasingEngine(FakeEngine):
 class Stand:
     """A running runtime over fakes."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy) -> None:
         self.engine, self.pool, self.starts = LeasingEngine(), FakePool(fine), FakeStarts()
         chronicle = Chronicle(structlog.get_logger())
         self.runtime = Runtime(
-            engine=self.engine, pool=self.pool, policy=QUICK, keeper=Keeper(FakeShelf(), chronicle), seal=_seal,
+            engine=self.engine, pool=self.pool, policy=policy, keeper=Keeper(FakeShelf(), chronicle), seal=_seal,
             starts=self.starts, chronicle=chronicle,
         )  # fmt: skip
 
@@ -52,9 +55,9 @@ class Stand:
         return self.pool.seats["shard-0"].log
 
 
-def told(story: Callable[[Stand], Awaitable[None]]) -> Stand:
+def told(story: Callable[[Stand], Awaitable[None]], policy: Policy = QUICK) -> Stand:
     async def play() -> Stand:
-        stand = Stand()
+        stand = Stand(policy)
         running = asyncio.ensure_future(stand.runtime.run())
         await asyncio.wait_for(story(stand), 10)
         stand.runtime.stop()
@@ -81,6 +84,37 @@ def test_a_shard_asked_for_is_finished_checkpointed_and_left() -> None:
     assert stand.engine.checkpoints[-1] == Position(3)
     assert stand.engine.left == ["shard-0"]
     assert "shutdown_requested" in stand.seat_log
+
+
+def test_a_shard_that_outlasts_its_time_is_left_at_the_first_open_record() -> None:
+    """3 never returns: the shard is halted, and what is done before it is checkpointed before it is left."""
+
+    async def story(stand: Stand) -> None:
+        stand.pool.stays = True
+        stand.pool.left = Halted((), Named(At(1, 2), Position(3), Position(2)))
+        await stand.started()
+        stand.bring(1, 2, 3, 4)
+        stand.runtime.shutdown_requested("shard-0")
+        await until(lambda: stand.engine.left)
+        assert stand.engine.checkpoints == [Position(2)]
+
+    stand = told(story, replace(QUICK, shutdown_s=0.05))
+    assert stand.seat_log == ["start", "limit None", "halt", "abandon", "abandon"]
+    assert stand.starts.forgotten == []
+
+
+def test_a_shard_halted_while_its_processor_cannot_be_initialized_does_not_begin_again() -> None:
+    async def story(stand: Stand) -> None:
+        stand.pool.initialize_failures = 99
+        stand.runtime.shard_started(ORDERS, None)
+        await until(lambda: stand.pool.seats)
+        stand.bring(1)
+        stand.runtime.shutdown_requested("shard-0")
+        await until(lambda: stand.engine.left)
+
+    stand = told(story, replace(QUICK, shutdown_s=0.0))
+    assert stand.seat_log.count("start") == 1
+    assert stand.engine.checkpoints == []
 
 
 def test_an_idle_shard_that_is_lost_gives_its_seat_up_and_its_processor_is_told() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamheal.core.policy import Policy
 
@@ -85,7 +85,7 @@ def make(seed: int) -> Spec:
         replaying=dice.random() < 0.1,
         batches=batch_max > 1,
     )
-    return Spec(
+    spec = Spec(
         seed=seed,
         policy=policy,
         ordering=dice.choice(["key", "key", "key", "none", "shard"]),
@@ -99,6 +99,7 @@ def make(seed: int) -> Spec:
         pace_s=dice.choice([0.0001, 0.003, 0.1]),
         batch_max=batch_max,
     )
+    return replace(spec, policy=replace(policy, shutdown_s=dice.choice([0.01, 0.5, 20.0])))
 
 
 def _shards(dice: random.Random) -> tuple[tuple[Rec, ...], ...]:

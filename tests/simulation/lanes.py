@@ -100,6 +100,11 @@ class Lanes:
         return bool(self._todo)
 
     @property
+    def idle(self) -> bool:
+        """Nothing runs or can, and nothing is on its way to or from the host."""
+        return not (self.inbox or self.outbox or self._todo or self.calls or self._forced or self._ready or self._open)
+
+    @property
     def can_begin(self) -> bool:
         free = len(self.calls) < self.width
         return free and bool(self._forced or (self._ready and self.limit != 0))

@@ -122,6 +122,12 @@ class Oracle:
                 raise Violation(f"checkpoint {position} passes {track.name}")
             side.checked += 1
 
+    def stopped(self, side: Side) -> None:
+        """The next owner starts exactly at the first open record."""
+        first = next((at for at, track in side.at.items() if track.position == side.checkpoint + 1), None)
+        if first is not None and side.knows_settled(first):
+            raise Violation(f"stopped at {side.checkpoint}, but {side.at[first].name} is settled")
+
     def stored(self, side: Side, track: Track) -> None:
         before = track.prev
         if before is not None and before.position > side.began_after and not before.fate:

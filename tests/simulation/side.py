@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from streamheal.core.case import IN_WORKER
 from streamheal.core.healer import Healer
 from streamheal.core.messages import (
     At,
@@ -16,6 +17,7 @@ from streamheal.core.messages import (
     Event,
     Failed,
     Give,
+    Halted,
     Limit,
     Named,
     Order,
@@ -25,6 +27,7 @@ from streamheal.core.messages import (
     Settle,
     Signal,
     SpanArrived,
+    SpanDone,
     Start,
     Stored,
     StoreFailed,
@@ -78,6 +81,8 @@ class Side:
         self.cells: dict[At, Run] = {}
         self.later: list[tuple[float, Decision | Event]] = []
         self.judged: set[At] = set()
+        self.settled: set[At] = set()  # known records, as the host keeps them
+        self.halting = False
         self.witnessed_since = float("-inf")
         self.may_bring, self.told_end, self._curious = True, False, self.core.curious
         self.lanes: Lanes | None = None
@@ -117,6 +122,8 @@ class Side:
         if isinstance(event, Witnessed):
             self.witnessed_since = max(self.witnessed_since, event.since)
         self._write_down(event)
+        if isinstance(event, Stored | Done):
+            self.settled.add(event.at)
         decisions = core.handle(event, world.now, world.dice.random())
         self.doubt = core.doubt
         world.oracle.audit(self)
@@ -151,8 +158,9 @@ class Side:
                     self.lanes = Lanes(self, decision, process, now)
                     process.lanes.append(self.lanes)
                 case Give() | Limit() | Retry() | Settle():
-                    assert self.lanes is not None
-                    self.lanes.inbox.append(decision)
+                    assert self.lanes is not None or self.halting
+                    if self.lanes is not None:
+                        self.lanes.inbox.append(decision)
                 case RunAlone(at):
                     world.oracle.starts(self, self.at[at], in_lane=False)
                     self.cells[at] = Run(at, self.at[at], now)
@@ -172,6 +180,8 @@ class Side:
                     if self.core.ledger.in_flight >= world.spec.policy.open_records_max:
                         raise Violation("answered beyond the window")
                     self.may_bring = True
+                case Order.HALT:
+                    self._halt()
                 case Order.ABANDON:
                     self._abandon()
                 case Order.SHARD_COMPLETE:
@@ -179,6 +189,7 @@ class Side:
                     self.finished = True
                     self._abandon()
                 case Order.SHUTDOWN_COMPLETE:
+                    world.oracle.stopped(self)
                     self._abandon()
                 case Order.STOP_SHARD:
                     if self.deaths < world.spec.policy.deaths_stop or not self.core.needs_human:
@@ -186,10 +197,44 @@ class Side:
                     self.finished = True
                     world.oracle.seen["stopped"] += 1
 
-    def _abandon(self) -> None:
+    def _halt(self) -> None:
+        self.world.oracle.seen["halts"] += 1
+        lanes, self.halting = self.lanes, True
+        self._leave_cells()
+        if lanes is not None and self.world.now >= lanes.begins_at and not lanes.idle:
+            self.world.condemned.append(lanes.process)
+            return
+        if lanes is not None and self.world.now < lanes.begins_at:
+            lanes.process.lanes.remove(lanes)
+            self.lanes = None
+        self.tell(self.left())
+
+    def left(self) -> Halted:
+        """What marks say of the spans that are not reported, and what is known of records by themselves."""
+        over: list[SpanDone] = []
+        for number, span in self.core.ledger.spans.items():
+            if span.reported:
+                continue
+            ats = [At(number, nth) for nth in range(len(self.spans[number]))]
+            ours = {nth for nth, case in span.cases.items() if case is not None and case.phase not in IN_WORKER}
+            opens = [at for at in ats if not self.knows_settled(at) and at.nth not in ours]
+            if opens:
+                return Halted(tuple(over), self.named(opens[0]) if opens[0].nth else None)
+            filtered = sum(self.marks.get(at) is Mark.FILTERED and at.nth not in span.cases for at in ats)
+            last = Position(self.at[ats[-1]].position) if ats else None
+            over.append(SpanDone(number, len(ats), last, filtered))
+        return Halted(tuple(over))
+
+    def knows_settled(self, at: At) -> bool:
+        return at in self.settled or self.marks.get(at) in (Mark.DONE, Mark.FILTERED)
+
+    def _leave_cells(self) -> None:
         for run in self.cells.values():
             run.track.running = False
         self.cells.clear()
+
+    def _abandon(self) -> None:
+        self._leave_cells()
         if self.lanes is not None:
             self.lanes.process.lanes.remove(self.lanes)
             if self.lanes.running:

@@ -123,6 +123,10 @@ class World:
                 side.tell(SpanCounted(span, len(side.spans[span])))
             running = tuple(side.named(at) for at in named)
             side.tell(WorkerDied(self.deaths, running, done, late, len(runs), by_us))
+            if side.halting and not side.core.over:
+                side.lanes = None
+                side.tell(side.left())
+        process.lanes.clear()  # it may be condemned by more than one shard
 
     def _restart(self, sides: list[Side]) -> None:
         for side in sides:

@@ -145,6 +145,30 @@ def test_sigterm_finishes_what_is_open_and_checkpoints_it(site_of: Any, kinesis:
     assert site.effects() == dict.fromkeys(range(400), 1)
 
 
+@pytest.mark.parametrize(("target", "repeated_max"), [("shop:Shop", 1), ("shop:ThreadShop", 40)])
+def test_a_stop_in_the_middle_of_a_batch_goes_on_there(
+    site_of: Any, kinesis: Any, target: str, repeated_max: int
+) -> None:
+    """A batch of 400 slow records outlasts `shutdown_s`. Only what ran is given again, and what it held up."""
+    site: Site = site_of(shards=1)
+    put(kinesis, site.stream, orders(range(400)))
+    host = site.start(*site.run_arguments(target, "--shutdown-s", "1"), SHOP_WORK_S="0.02")
+    wait_until(lambda: sum(site.effects().values()) >= 20)
+    host.send_signal(signal.SIGTERM)
+    host.wait(20)
+    assert host.returncode == 0
+    assert not processes_in(site.folder)
+    before = site.effects()
+    assert 20 < len(before) < 400, "it was stopped in the middle"
+
+    done = site.heal(target)
+
+    assert done.returncode == 0, done.stderr
+    assert site.effects().keys() == set(range(400))
+    assert sum(site.effects().values()) <= 400 + repeated_max
+    assert site.quarantined() == []
+
+
 def test_a_second_signal_ends_it_at_once(site_of: Any, kinesis: Any) -> None:
     site: Site = site_of(shards=1)
     put(kinesis, site.stream, orders(range(10), lambda number: "hang" if number == 5 else "fine"))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streamheal.core.messages import At, Cause, Done, SpanDone, Stated, WorkerDied
+from streamheal.core.messages import At, Cause, Done, Halted, SpanDone, Stated, WorkerDied
 from streamheal.errors import TargetError
 from streamheal.records import Position
 
@@ -176,6 +176,31 @@ async def test_what_is_marked_done_and_not_stated_runs_again_after_a_death(
         assert died.again is None
         expected = {f"{n} k{n}": runs for n in range(500)} | {f"{n} k{n}": 1 for n in (500, 501, 503)}
         assert stand.counts() == expected
+
+
+@pytest.mark.parametrize(("every_call", "first_open"), [(False, None), (True, 500)])
+async def test_what_is_done_and_not_stated_is_open_when_a_shard_is_halted(
+    tmp_path: Path, every_call: bool, first_open: int | None
+) -> None:
+    """It has returned from 500 of 504, and stands in its second call."""
+    body = f"""
+    every_call = {every_call}
+    def process_records(self, process_records_input):
+        super().process_records(process_records_input)
+        if len(process_records_input.records) < 500:
+            effect("stands")
+            time.sleep(60)
+"""
+    async with standing(tmp_path, app(V3, body), target="app:Other") as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line([[n, ""] for n in range(504)]))
+        await until(lambda: "stands" in stand.effects())
+        ear.seat.halt()
+        await ear.until(lambda: ear.of(Halted))
+        (halted,) = ear.of(Halted)
+        assert halted.done == ()
+        assert (halted.first_open and halted.first_open.at.nth) == first_open
+        ear.seat.abandon()
 
 
 async def test_who_waits_behind_a_failed_record_does_not_run_again_with_the_others(tmp_path: Path) -> None:
