@@ -54,6 +54,7 @@ class DynamoState:
         self._making = threading.Lock()
         self._token = uuid.uuid4().hex
         self._owned: tuple[str, _Lock] | None = None  # application, our lock
+        self._has_worked = False
 
     def _client(self) -> Any:
         with self._making:
@@ -79,6 +80,7 @@ class DynamoState:
             self._client().get_item(TableName=self._table, Key=_key("streamheal#check", "check"), ConsistentRead=True)
         except (BotoCoreError, ClientError) as error:
             raise self._at_check(error, "read and write") from error
+        self._has_worked = True
 
     def _described(self) -> dict[str, Any] | None:
         try:
@@ -254,7 +256,9 @@ class DynamoState:
             if aws.code(error) == "ConditionalCheckFailedException":
                 raise Conflict(f"{self._table}: somebody else wrote first") from error
             explained = aws.explain(error, f"use DynamoDB table {self._table}")
-            kind = StateUnavailable if isinstance(explained, Unavailable) else StateError
+            # A permission, credentials or the table itself that there were may come back: a run waits for them.
+            given_back = self._has_worked and aws.code(error) != "ValidationException"
+            kind = StateUnavailable if isinstance(explained, Unavailable) or given_back else StateError
             raise kind(str(explained)) from error
 
 
