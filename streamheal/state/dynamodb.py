@@ -28,6 +28,8 @@ _KEY_SCHEMA = [
 ]
 _ATTRIBUTES = [{"AttributeName": one["AttributeName"], "AttributeType": "S"} for one in _KEY_SCHEMA]
 _CREATED_WITHIN_S = 60.0
+# Rows are small, and DynamoDB answers in milliseconds. A host that is told to stop waits for the call it is in.
+_READ_WITHIN_S = 5.0
 
 
 class _Lock(NamedTuple):
@@ -59,7 +61,9 @@ class DynamoState:
     def _client(self) -> Any:
         with self._making:
             if self._client_made is None:
-                self._client_made = aws.client("dynamodb", self._options, connections=16)
+                self._client_made = aws.client(
+                    "dynamodb", self._options, connections=16, read_timeout_s=_READ_WITHIN_S
+                )
             return self._client_made
 
     # -- the table -------------------------------------------------------------------------

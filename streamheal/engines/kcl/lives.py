@@ -10,6 +10,7 @@ Only we can know at once that our daemon is dead: a fleet would wait two minutes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 from collections.abc import Awaitable, Callable
@@ -33,6 +34,8 @@ _RESTART_S_MIN, _RESTART_S_MAX = 0.2, 30.0
 _STILLBORN_MAX = 3
 # Once nothing of us depends on it: its own end takes 3 to 5 s (KCL 3.1.3).
 _END_WITHIN_S = 5.0
+# Then the lock runs out by itself, or is released by the next life of this host.
+_RELEASED_WITHIN_S = 3.0
 # A pipe may end because its daemon has died, which is known a moment later.
 _DEATH_IS_TOLD_S = 0.2
 
@@ -172,7 +175,8 @@ class Lives:
             hurry.cancel()
             daemon.kill()
             self._log.info("daemon_ended", how=_ended(await over))
-        await self._release_leader()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._release_leader(), _RELEASED_WITHIN_S)
 
 
 def _ended(code: int) -> str:

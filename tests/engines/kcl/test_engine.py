@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import sys
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +20,7 @@ import pytest
 
 from streamheal.engines.base import Batch
 from streamheal.engines.kcl.engine import KclEngine
+from streamheal.engines.kcl.tables import Tables
 from streamheal.errors import Unavailable, UsageError
 from streamheal.records import Dialect, Position
 from tests.engines.kcl.heard import HeardLog
@@ -188,6 +190,19 @@ async def test_another_s_lock_stays(aws: Any, reading: Callable[..., Any]) -> No
     async with reading("live", application, worker_id="till-1") as found:
         await found.until(lambda: found.has_read(1))
     assert _leads(aws, application)
+
+
+async def test_an_end_does_not_wait_for_a_table_that_does_not_answer(
+    reading: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock then runs out by itself; whoever stopped the host kills it after 30 s."""
+    answers = threading.Event()
+    async with reading("live") as found:
+        await found.until(lambda: found.has_read(1))
+        monkeypatch.setattr(Tables, "release_leader", lambda tables, worker_id: answers.wait(60))
+        began = time.monotonic()
+    assert time.monotonic() - began < 20
+    answers.set()
 
 
 async def test_a_daemon_that_is_killed_is_started_again(reading: Callable[..., Any]) -> None:
