@@ -184,6 +184,41 @@ async def test_a_daemon_that_dies_is_started_again_and_its_lock_released(aws: An
         assert found.log.named("daemon_died")[0]["how"] == "exit code 1"
 
 
+def _hold(aws: Any, application: str, owner: str) -> None:
+    """Every shard's lease is this owner's."""
+    dynamodb = aws.client("dynamodb")
+    dynamodb.create_table(
+        TableName=application,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "leaseKey", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "leaseKey", "AttributeType": "S"}],
+    )
+    for shard in SHARDS:
+        lease = {"leaseKey": shard, "leaseOwner": owner, "checkpoint": "TRIM_HORIZON"}
+        item = {name: {"S": text} for name, text in lease.items()}
+        dynamodb.put_item(TableName=application, Item={**item, "leaseCounter": {"N": "0"}})
+
+
+async def test_who_has_just_lost_a_shard_has_not_brought_all(aws: Any, reading: Callable[..., Any]) -> None:
+    """Or the runtime, which then has no shard and nothing open, would take itself for caught up."""
+    application = f"app-{uuid.uuid4().hex[:12]}"
+    _hold(aws, application, "till-1")
+    async with reading("live", application, worker_id="till-1", until_caught_up=True) as found:
+        await found.until(lambda: found.engine.has_brought_all)
+        brought_all: list[bool] = []
+        lost = found.sink.lease_lost
+
+        def lease_lost(shard_id: str) -> None:
+            brought_all.append(found.engine.has_brought_all)
+            lost(shard_id)
+
+        found.sink.lease_lost = lease_lost
+        os.kill(found.daemon_pid, signal.SIGKILL)
+        await found.until(lambda: len(brought_all) == 2)
+        assert brought_all == [False, False]
+        await found.until(lambda: found.engine.has_brought_all)
+
+
 async def test_another_s_lock_stays(aws: Any, reading: Callable[..., Any]) -> None:
     application = f"app-{uuid.uuid4().hex[:12]}"
     _lead(aws, application, "till-2")
