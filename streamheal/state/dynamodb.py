@@ -61,9 +61,7 @@ class DynamoState:
     def _client(self) -> Any:
         with self._making:
             if self._client_made is None:
-                self._client_made = aws.client(
-                    "dynamodb", self._options, connections=16, read_timeout_s=_READ_WITHIN_S
-                )
+                self._client_made = aws.client("dynamodb", self._options, connections=16, read_timeout_s=_READ_WITHIN_S)
             return self._client_made
 
     # -- the table -------------------------------------------------------------------------

@@ -55,7 +55,8 @@ class Lives:
 
     Args:
         died: Called after each death, once nothing of that daemon is to be heard any more.
-        has_read: Whether any daemon has ever brought a shard: until then what is wrong is configuration.
+        has_read: Whether any daemon has ever brought a shard: until then, and until one has lived well without
+            (others read every shard), what is wrong is configuration.
         still_there: Raises if what the daemon complains of has ended the run.
     """
 
@@ -74,6 +75,7 @@ class Lives:
         self._died, self._has_read, self._still_there = died, has_read, still_there
         self._daemon: Daemon | None = None
         self._ending = False
+        self._has_lived_well = False
 
     async def live(self) -> None:
         """Until cancelled.
@@ -92,7 +94,7 @@ class Lives:
             self._died()
             await self._release_leader()
             stillborn = 0 if daemon.log.started else stillborn + 1
-            if stillborn >= _STILLBORN_MAX and not self._has_read():
+            if stillborn >= _STILLBORN_MAX and not self._has_worked:
                 raise UsageError(f"KCL's daemon ends as soon as it starts ({how}): {daemon.log.said}")
             if lived_s >= _LIVED_WELL_S:
                 backoff = Backoff(_RESTART_S_MIN, _RESTART_S_MAX)
@@ -101,6 +103,10 @@ class Lives:
                 "daemon_died", how=how, lived_s=round(lived_s, 1), again_in_s=round(wait_s, 1), said=daemon.log.said
             )
             await asyncio.sleep(wait_s)
+
+    @property
+    def _has_worked(self) -> bool:
+        return self._has_read() or self._has_lived_well
 
     async def _start(self) -> tuple[Daemon, asyncio.Event]:
         body, troubled = self._body, asyncio.Event()
@@ -127,9 +133,12 @@ class Lives:
         ended = asyncio.ensure_future(daemon.wait())
         troubled = asyncio.ensure_future(in_trouble.wait())
         try:
-            await asyncio.wait((ended, troubled), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((ended, troubled), timeout=_LIVED_WELL_S, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done() and not troubled.done():
+                self._has_lived_well = True
+                await asyncio.wait((ended, troubled), return_when=asyncio.FIRST_COMPLETED)
             if troubled.done():
-                if not self._has_read():
+                if not self._has_worked:
                     raise UsageError(f"the engine kcl cannot start: {daemon.log.trouble}")
                 # Once running it is waited out: whoever took a permission away may give it back.
                 await self._still_there()

@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 
 from streamheal.engines.base import Batch
+from streamheal.engines.kcl import lives
 from streamheal.engines.kcl.engine import KclEngine
 from streamheal.engines.kcl.tables import Tables
 from streamheal.errors import Unavailable, UsageError
 from streamheal.records import Dialect, Position
-from tests.engines.kcl.heard import HeardLog
+from tests.engines.kcl.heard import HeardLog, until
 from tests.engines.kcl.test_jars import CORE, MULTILANG, folder_of
 from tests.engines.recorder import RecorderSink
 
@@ -286,6 +287,17 @@ async def test_what_it_says_of_the_configuration_ends_the_run_at_once(reading: C
         with pytest.raises(UsageError, match=r"cannot start: AWS does not allow what KCL needs: User: .*CreateTable"):
             await asyncio.wait_for(found.task, 30)
         assert len(found.told("life")) == 1
+
+
+async def test_a_host_that_only_stands_by_waits_out_what_is_taken_away(
+    reading: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others read every shard. What its daemon complains of after having lived well is no wrong configuration."""
+    monkeypatch.setattr(lives, "_LIVED_WELL_S", 0.5)
+    async with reading("spare live") as found:
+        await until(lambda: bool(found.log.named("daemon_said")))
+        os.kill(found.daemon_pid, signal.SIGKILL)
+        await found.until(lambda: found.has_read(1))
 
 
 async def test_shards_that_are_handed_out_once_more_at_the_end_are_not_waited_for(reading: Callable[..., Any]) -> None:
