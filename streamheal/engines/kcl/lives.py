@@ -88,21 +88,28 @@ class Lives:
         await self._release_leader()  # of an earlier life that was killed with its host
         while True:
             began = loop.time()
-            daemon, troubled = await self._start()
-            how = _ended(await self._see_it_through(daemon, troubled))
+            how, said, started = await self._life()
             lived_s = loop.time() - began
             self._died()
             await self._release_leader()
-            stillborn = 0 if daemon.log.started else stillborn + 1
+            stillborn = 0 if started else stillborn + 1
             if stillborn >= _STILLBORN_MAX and not self._has_worked:
-                raise UsageError(f"KCL's daemon ends as soon as it starts ({how}): {daemon.log.said}")
+                raise UsageError(f"KCL's daemon ends as soon as it starts ({how}): {said}")
             if lived_s >= _LIVED_WELL_S:
                 backoff = Backoff(_RESTART_S_MIN, _RESTART_S_MAX)
             wait_s = backoff.wait_s(random.random())
-            self._log.warning(
-                "daemon_died", how=how, lived_s=round(lived_s, 1), again_in_s=round(wait_s, 1), said=daemon.log.said
-            )
+            self._log.warning("daemon_died", how=how, lived_s=round(lived_s, 1), again_in_s=round(wait_s, 1), said=said)
             await asyncio.sleep(wait_s)
+
+    async def _life(self) -> tuple[str, str, bool]:
+        """How it ended, what it said last, and whether it had come up."""
+        try:
+            daemon, troubled = await self._start()
+        except OSError as error:
+            # Its Java is being replaced, or there is no memory for one more process just now.
+            return f"{self._body.java} cannot be started", error.strerror or str(error), False
+        how = _ended(await self._see_it_through(daemon, troubled))
+        return how, daemon.log.said, daemon.log.started
 
     @property
     def _has_worked(self) -> bool:

@@ -275,6 +275,19 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+async def test_a_java_that_is_gone_for_a_moment_is_waited_for(reading: Callable[..., Any], here: Path) -> None:
+    """As while a package of the system's is replaced by a newer one."""
+    java = here / "bin" / "java"
+    async with reading("live") as found:
+        await found.until(lambda: found.has_read(3))
+        java.rename(here / "older")
+        os.kill(found.daemon_pid, signal.SIGKILL)
+        await until(lambda: len(found.log.named("daemon_died")) == 2)
+        assert found.log.named("daemon_died")[1]["how"] == f"{java} cannot be started"
+        (here / "older").rename(java)
+        await found.until(lambda: found.has_read(6))
+
+
 async def test_one_that_never_comes_up_ends_the_run_with_its_last_words(reading: Callable[..., Any]) -> None:
     async with reading("stillborn") as found:
         with pytest.raises(UsageError, match=r"ends as soon as it starts \(exit code 1\): nothing works today"):
