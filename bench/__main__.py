@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import figures, memory, poll
+from bench import figures, kcl_rates, kcl_recovery, kcl_stubs, memory, poll
 from bench.figures import Figure
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -27,7 +27,14 @@ FIGURES: dict[str, Callable[[int], list[Figure]]] = {
     "hang_gap_s": figures.hang_gap_s,
     "flood": figures.flood,
     "flood_s3": poll.flood_s3,
-    "memory": memory.memory,
+    "kcl_memory": memory.kcl_memory,
+    "kcl_end_to_end_1": kcl_rates.kcl_end_to_end_1,
+    "kcl_end_to_end_16": kcl_rates.kcl_end_to_end_16,
+    "daemon_killed_s": kcl_recovery.daemon_killed_s,
+    "stop_after_reshard_s": kcl_recovery.stop_after_reshard_s,
+    "handover_s": kcl_recovery.handover_s,
+    "shards_cost": kcl_stubs.shards_cost,
+    "kcl_stub": kcl_stubs.kcl_stub,
     "core_growth": figures.core_growth,
 }
 

@@ -7,10 +7,13 @@ import os
 import subprocess
 import time
 
-_INITIALIZE = (
-    b'{"action":"initialize","shardId":"shardId-000000000000","sequenceNumber":"TRIM_HORIZON","subSequenceNumber":0}\n'
-)
+EMPTY = b'{"action":"processRecords","records":[],"millisBehindLatest":0}\n'
 _SHUTDOWN = b'{"action":"shutdownRequested"}\n'
+
+
+def initialize(shard_id: str) -> bytes:
+    line = {"action": "initialize", "shardId": shard_id, "sequenceNumber": "TRIM_HORIZON", "subSequenceNumber": 0}
+    return json.dumps(line).encode() + b"\n"
 
 
 class Child:
@@ -61,7 +64,7 @@ def records_per_s(
     """
     child = Child(command)
     try:
-        child.act(_INITIALIZE, "initialize")
+        child.act(initialize("shardId-000000000000"), "initialize")
         for line in lines[:2]:
             child.act(line, "processRecords")  # warm: imports, caches, first pages
         began = time.perf_counter()

@@ -1,22 +1,18 @@
-"""Unshared memory (USS) of one host for 32 shards, against one amazon_kclpy child a shard.
+"""Unshared memory (USS) of all that reads 32 shards but the JVM, against bare amazon_kclpy's child a shard.
 
-Ours: host, 2 workers, a spare, and 32 stubs. A stub here is what the KCL engine will leave of
-its child once its pipes are passed on: a process that only waits (`cat` on a socket).
+Ours: `streamheal run --engine kcl` on a real daemon, with host, 2 workers, a spare and 32 stubs. Both
+sides' application imports boto3 and makes a client, as applications do.
 """
 
 from __future__ import annotations
 
-import asyncio
-import socket
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
+import time
 
-from bench import hosting
+from bench.daemon import initialize
 from bench.figures import HERE, Figure
-from bench.lines import daemon_line
-from bench.memory_engine import MemoryEngine
+from bench.kcl_rig import EACH, FAST, STREAM, Ground, Ours, descendants, until, uss_bytes
 
 SHARDS, WORKERS = 32, 2
 _KCLPY = """
@@ -26,17 +22,12 @@ runpy.run_path({child!r}, run_name="__main__")
 """
 
 
-def uss_bytes(pid: int) -> int:
-    """What would be free if this process alone ended."""
-    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    private = [line.split() for line in rollup.splitlines() if line.startswith(("Private_Clean", "Private_Dirty"))]
-    return 1024 * sum(int(fields[1]) for fields in private)
-
-
-def memory(rounds: int) -> list[Figure]:
+def kcl_memory(rounds: int) -> list[Figure]:
     theirs, ours = _kclpy_bytes(), _ours_bytes()
-    detail = f"{ours / 2**20:,.0f} MiB against {theirs / 2**20:,.0f} MiB for {SHARDS} shards"
-    return [Figure("memory", ours / theirs, 0.15, False, detail)]
+    by_kind = ", ".join(f"{kind} {size / 2**20:,.0f}" for kind, size in ours.items())
+    total = sum(ours.values())
+    detail = f"{total / 2**20:,.0f} MiB ({by_kind}) against {theirs / 2**20:,.0f} MiB for {SHARDS} shards"
+    return [Figure("kcl_memory", total / theirs, 0.15, False, detail)]
 
 
 def _kclpy_bytes() -> int:
@@ -46,9 +37,7 @@ def _kclpy_bytes() -> int:
         for child in children:
             assert child.stdin is not None
             assert child.stdout is not None
-            child.stdin.write(
-                b'{"action":"initialize","shardId":"s","sequenceNumber":"TRIM_HORIZON","subSequenceNumber":0}\n'
-            )
+            child.stdin.write(initialize("s"))
             child.stdin.flush()
             while b"status" not in child.stdout.readline():
                 pass
@@ -59,54 +48,21 @@ def _kclpy_bytes() -> int:
             child.communicate()
 
 
-def _stub() -> tuple[subprocess.Popen[bytes], socket.socket]:
-    ours, its = socket.socketpair()
-    with its:
-        return subprocess.Popen(["cat"], stdin=its.fileno()), ours
-
-
-def _ours_bytes() -> int:
-    """A child of ours runs the host, so that this process's own memory is not counted."""
-    stubs = [_stub() for _ in range(SHARDS)]
-    host = subprocess.Popen([sys.executable, "-m", "bench.memory"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        assert host.stdout is not None
-        assert host.stdout.readline() == b"settled\n"
-        family = [host.pid, *_descendants(host.pid)]
-        return sum(map(uss_bytes, family)) + sum(uss_bytes(stub.pid) for stub, _ in stubs)
-    finally:
-        host.communicate(b"")
-        for stub, end in stubs:
-            end.close()
-            stub.wait()
-
-
-def _descendants(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [found for child in map(int, children) for found in (child, *_descendants(child))]
-
-
-async def _host() -> None:
-    """32 shards, each given its lines; then wait with everything up until standard input ends."""
-    line = daemon_line(100, 200)
-    lines = {f"shard-{number:02}": iter([line, line]) for number in range(SHARDS)}
-    engine = MemoryEngine(lines)
-    loop = asyncio.get_running_loop()
-    settled, ended = asyncio.Event(), asyncio.Event()
-    loop.add_reader(0, ended.set)
-    engine.when_all_brought(settled.set)
-
-    async def say() -> None:
-        await settled.wait()
-        print("settled", flush=True)
-
-    with tempfile.TemporaryDirectory() as folder:
-        saying = asyncio.create_task(say())
-        await hosting.host(
-            "bench.processors:ImportsBoto3", engine, hosting.FolderStore(Path(folder)), workers=WORKERS, until=ended
-        )
-        await saying
-
-
-if __name__ == "__main__":
-    asyncio.run(_host())
+def _ours_bytes() -> dict[str, int]:
+    """By what they are: host, workers (and the spare), stubs."""
+    with Ground(SHARDS) as ground:
+        ground.seed(lambda number: "w1")
+        for shard in ground.open_shards():
+            key = shard["HashKeyRange"]["StartingHashKey"]
+            records = [{"Data": b"%.4f" % time.monotonic(), "PartitionKey": "k", "ExplicitHashKey": key}] * 100
+            ground.kinesis.put_records(StreamName=STREAM, Records=records)
+        options = {"workers": str(WORKERS)}
+        with Ours(ground, "w1", FAST, EACH, target="bench.processors:NotingWithBoto3", options=options) as side:
+            until("all is done", lambda: len(side.notes()) >= 100 * SHARDS, alive=side.process)
+            jvm = side.jvm()
+            assert jvm is not None
+            stubs = descendants(jvm)
+            assert len(stubs) == SHARDS, stubs
+            workers = [pid for pid in side.family() if pid not in (side.process.pid, jvm, *stubs)]
+            kinds = {"host": [side.process.pid], "workers": workers, "stubs": stubs}
+            return {kind: sum(map(uss_bytes, pids)) for kind, pids in kinds.items()}

@@ -219,7 +219,7 @@ async def run_stream(
             "or envelopes would be read as records"
         )
     parts = Parts(settings, settings.target)
-    engine, own = _engine(parts, kcl or {})
+    engine, own = _engine(parts, kcl)
     try:
         async with parts.opened(own, at_once=settings.engine == "kcl") as facts:
             await engine.open()
@@ -237,7 +237,7 @@ async def run_stream(
         await engine.close()
 
 
-def _engine(parts: Parts, handed_on: Mapping[str, str]) -> tuple[StreamEngine, str]:
+def _engine(parts: Parts, handed_on: Mapping[str, str] | None) -> tuple[StreamEngine, str]:
     """The engine, and what is owned while it runs: the application, or one worker's name in it."""
     settings = parts.settings
     assert settings.stream is not None

@@ -107,7 +107,7 @@ class Size(NamedTuple):
 
     @property
     def right(self) -> str:
-        return f"a size such as 64MiB or 67108864, at least {size_text(self.least)}"
+        return f"a size such as 64MiB, 1GiB or 67108864, at least {size_text(self.least)}"
 
     def read(self, raw: Any) -> int:
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(raw).strip())

@@ -1,8 +1,9 @@
-"""Where settings come from: flag, else environment, else file, else default.
+"""Where settings come from: flag, else environment, else file, else KCL's properties, else default.
 
 The file is `streamheal.toml` in the working folder or, where there is none, the table
-`[tool.streamheal]` of `pyproject.toml`. Whatever is wrong is said in one plain message that
-names the place: the flag, the variable, or the file and its key.
+`[tool.streamheal]` of `pyproject.toml`. KCL's properties are a file that one of those names. Whatever
+is wrong is said in one plain message that names the place: the flag, the variable, or the file and its
+key.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ class Origin(NamedTuple):
 class Loaded(NamedTuple):
     """Settings and where each came from, by field. `warnings` are for the log.
 
-    `kcl`: what a `.properties` file says that is KCL's own.
+    `kcl`: what a `.properties` file says that is KCL's own; None: there is no such file.
     """
 
     settings: Settings
     origins: dict[str, Origin]
     warnings: tuple[str, ...] = ()
-    kcl: Mapping[str, str] = MappingProxyType({})
+    kcl: Mapping[str, str] | None = None
 
 
 class _Sources(NamedTuple):
@@ -79,10 +80,12 @@ def load(
     environ = os.environ if environ is None else environ
     sources = _Sources(flags, environ, *_file_table(folder or Path.cwd()))
     _refuse_unknown_keys(sources)
-    handed_on: Mapping[str, str] = {}
+    handed_on: Mapping[str, str] | None = None
+    warnings = _unknown_variables(environ)
     if command != "replay" and (path := _kcl_properties_path(sources)):
         properties = kcl_properties.read(path)
         handed_on, sources = properties.handed_on, sources._replace(kcl=_placed(properties.settings, path))
+        warnings += properties.warnings
 
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
@@ -99,7 +102,7 @@ def load(
         _refuse_what_is_not_there_yet(settings, origins)
     if command == "run":
         _require(settings)
-    return Loaded(_with_names(settings, origins, command), origins, _unknown_variables(environ), handed_on)
+    return Loaded(_with_names(settings, origins, command), origins, warnings, handed_on)
 
 
 def _kcl_properties_path(sources: _Sources) -> Path | None:
@@ -133,7 +136,7 @@ def _read(setting: Setting, raw: Any, origin: Origin) -> Any:
     try:
         return kind.read(raw)
     except (ValueError, TypeError) as error:
-        close = difflib.get_close_matches(str(raw), getattr(kind, "choices", ()), n=1)
+        close = difflib.get_close_matches(str(raw).lower(), getattr(kind, "choices", ()), n=1)
         hint = f". Did you mean {close[0]}?" if close else ""
         raise UsageError(f"{origin} is {raw!r}: expected {kind.right}{hint}") from error
 
@@ -206,7 +209,8 @@ def _require(settings: Settings) -> None:
     if settings.target is None:
         raise UsageError("no TARGET: give the processor as module:Class or module:function (or STREAMHEAL_TARGET)")
     if settings.stream is None:
-        raise UsageError("no stream: give --stream NAME (or STREAMHEAL_STREAM, or stream in streamheal.toml)")
+        kcl = f", or streamName in {Path(settings.kcl_properties).name}" if settings.kcl_properties else ""
+        raise UsageError(f"no stream: give --stream NAME (or STREAMHEAL_STREAM, or stream in streamheal.toml{kcl})")
 
 
 def _with_names(settings: Settings, origins: dict[str, Origin], command: str) -> Settings:

@@ -12,13 +12,15 @@ _HEAD = """\
 
 <!-- Written by `python -m streamheal.config.reference`; change `streamheal/config/settings.py` instead. -->
 
-Every option can be given in four ways. The first one that says something wins:
+Every option can be given in several ways. The first one that says something wins:
 
 1. a flag: `streamheal run shop.orders:Orders --workers 2`
 2. a variable: `STREAMHEAL_WORKERS=2` (set to nothing, it is as good as not set)
 3. a key of `streamheal.toml` in the working folder or, where there is no such file, of
    `[tool.streamheal]` in `pyproject.toml`: `workers = 2`
-4. the default.
+4. with `--kcl-properties FILE`: stream, application, start, region and worker id, as [that file](kcl.md#options)
+   has them
+5. the default.
 
 (`streamheal run` takes TARGET without its flag.)
 

@@ -122,7 +122,7 @@ class Settings:
             READING,
             Size(64 << 20),
             "Engine kcl: the most memory of KCL's JVM for its heap.",
-            default="256MiB and 8MiB a shard, at most half of the container's",
+            default="256MiB and 16MiB a shard, at most half of the container's",
         ),
     ] = None
     until_caught_up: Annotated[
@@ -143,7 +143,7 @@ class Settings:
         Option(
             KEEPING,
             Text("URL", "sqlite:PATH or dynamodb:TABLE", r"(sqlite|dynamodb):.*"),
-            "Where checkpoints and replay ledgers live: sqlite:PATH or dynamodb:TABLE.",
+            "Where checkpoints (with kcl: KCL has them) and replay ledgers live: sqlite:PATH or dynamodb:TABLE.",
             default="sqlite:.streamheal/APPLICATION.db; with kcl dynamodb:APPLICATION-streamheal",
         ),
     ] = ""

@@ -176,7 +176,7 @@ def test_the_http_address_is_a_host_and_a_port(folder: Path) -> None:
         ("http", "localhost:99999", "--http is 'localhost:99999': expected HOST:PORT such as 127.0.0.1:9464, or off"),
         ("start", "yesterday", "--from is 'yesterday': expected TRIM_HORIZON, LATEST, "
                                "or a time such as 2026-03-01T12:00:00Z"),
-        ("open_bytes_max", "64 megs", "--open-bytes-max is '64 megs': expected a size such as 64MiB or 67108864, "
+        ("open_bytes_max", "64 megs", "--open-bytes-max is '64 megs': expected a size such as 64MiB, 1GiB or 67108864, "
                                       "at least 1"),
         ("state", "orders.db", "--state is 'orders.db': expected sqlite:PATH or dynamodb:TABLE"),
         ("target", "shop.orders", "TARGET is 'shop.orders': expected module:Class or module:function"),
@@ -303,7 +303,8 @@ def test_a_start_in_seconds_is_a_time(folder: Path) -> None:
 
 def test_a_stream_may_be_named_by_its_arn(folder: Path) -> None:
     text = "streamArn = arn:aws:kinesis:eu-west-1:123456789012:stream/words\n"
-    assert loaded(folder, stream=None, kcl_properties=properties(folder, text)).settings.stream == "words"
+    settings = loaded(folder, stream=None, kcl_properties=properties(folder, text)).settings
+    assert (settings.stream, settings.region) == ("words", "eu-west-1")
 
 
 @pytest.mark.parametrize(
@@ -322,10 +323,39 @@ def test_a_stream_may_be_named_by_its_arn(folder: Path) -> None:
             "streamName = a stream\n",
             "shop.properties: streamName is 'a stream': expected a stream's name",
         ),
+        (
+            "streamName = words\nfailoverTimeMillis = 10s\n",
+            "shop.properties: failoverTimeMillis is '10s': expected a whole number, without a unit",
+        ),
+        (
+            "applicationName = WordCount\n",
+            "no stream: give --stream NAME (or STREAMHEAL_STREAM, or stream in streamheal.toml, "
+            "or streamName in shop.properties)",
+        ),
     ],
 )
-def test_a_value_that_is_ours_and_wrong_is_told_with_its_key(folder: Path, text: str, message: str) -> None:
+def test_a_value_that_cannot_be_right_is_told_with_its_key(folder: Path, text: str, message: str) -> None:
     assert complaint(folder, stream=None, kcl_properties=properties(folder, text)) == message
+
+
+def test_a_property_that_kcl_does_not_know_is_warned_of_and_handed_on(folder: Path) -> None:
+    """A later KCL may know it."""
+    text = (
+        "streamName = words\nmaxRecord = 5\nAWSCredentialsProvider = X\nkinesisClient.region = eu-west-1\n"
+        "workerMetricsEMAAlpha = 0.5\nmaxRecords = 5\nours = 1\n"
+    )
+    found = loaded(folder, kcl_properties=properties(folder, text))
+    assert found.warnings == (
+        "shop.properties: KCL knows no property maxRecord, and passes over it. Did you mean maxRecords?",
+        "shop.properties: KCL knows no property ours, and passes over it",
+    )
+    assert found.kcl["maxRecord"] == "5"
+
+
+def test_a_properties_file_that_cannot_be_read_is_told(folder: Path) -> None:
+    assert complaint(folder, kcl_properties=str(folder)) == (
+        f"--kcl-properties: {folder} cannot be read: Is a directory"
+    )
 
 
 def test_a_properties_file_that_is_not_there_is_told(folder: Path) -> None:

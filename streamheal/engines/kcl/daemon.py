@@ -12,6 +12,7 @@ from pathlib import Path
 from streamheal import platform
 from streamheal.engines.base import Log
 from streamheal.engines.kcl.daemon_log import DaemonLog
+from streamheal.engines.kcl.heap import jvm_options
 
 _MAIN = "software.amazon.kinesis.multilang.MultiLangDaemon"
 _LOGBACK = Path(__file__).with_name("logback.xml")
@@ -37,12 +38,7 @@ class Daemon:
         """`troubled` is called once it says what no second try will mend."""
         process = await asyncio.create_subprocess_exec(
             java,
-            f"-Xmx{heap_bytes >> 20}m",
-            # A shard's thread that finds no memory would leave its shard standing, or spend the whole
-            # grace on the way out.
-            "-XX:+ExitOnOutOfMemoryError",
-            # The protocol is written in the JVM's default charset (before Java 18 the locale's).
-            "-Dfile.encoding=UTF-8",
+            *jvm_options(heap_bytes),
             "-cp",
             f"{jars}/*",
             _MAIN,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -27,8 +28,8 @@ from streamheal.config.aws import AwsOptions
 from streamheal.engines.asking import Asking
 from streamheal.engines.base import Batch, Log, Sink, Slot
 from streamheal.engines.kcl.doorway import Doorway
-from streamheal.engines.kcl.heap import usual_heap_bytes
-from streamheal.engines.kcl.identity import take_seat
+from streamheal.engines.kcl.heap import refuse_more_than_there_is, usual_heap_bytes
+from streamheal.engines.kcl.identity import take_name
 from streamheal.engines.kcl.jars import find_jars, find_java
 from streamheal.engines.kcl.lives import Body, Lives
 from streamheal.engines.kcl.pipe import Pipe
@@ -54,6 +55,7 @@ _FAILOVER_MS = 10_000  # KCL's own default of failoverTimeMillis
 _NOTHING_FOR_US_FAILOVERS = 6
 _CHECKPOINT_WITHIN_S = 60.0
 _FOLDER_BYTES_MAX = 70
+_USUAL = re.compile(r"https://(?:kinesis|dynamodb)\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?")
 _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_CLOUDWATCH", "AWS_ENDPOINT_URL")
 
 
@@ -66,7 +68,7 @@ class KclEngine:
             `close`.
         start_at: Where a shard that has no lease yet starts.
         heap_bytes: The JVM's; None: by the number of shards and the container's memory.
-        handed_on: The user's own properties for KCL.
+        handed_on: The user's own properties for KCL; None: no file of theirs says anything.
         until_caught_up: Find out whether any lease is left that nobody reads.
     """
 
@@ -87,12 +89,13 @@ class KclEngine:
     ) -> None:
         self._stream, self._application = stream, application
         self._start_at, self._shutdown_s = start_at, shutdown_s
-        self._heap_bytes, self._handed_on = heap_bytes, dict(handed_on or {})
+        self._heap_bytes, self._brought = heap_bytes, handed_on
+        self._handed_on = dict(handed_on or {})
         self._until_caught_up = until_caught_up
         self._options = aws or AwsOptions()
         self._log: Log = structlog.get_logger() if log is None else log
         self._patience_s = patience_s
-        self._seat = take_seat(application, worker_id)
+        self._worker_name = take_name(application, worker_id)
         self._threads = Threads(_CALLS_AT_ONCE, "kcl")
         self._pipes: dict[str, Pipe] = {}  # by shard
         self._every_pipe: set[Pipe] = set()
@@ -117,7 +120,7 @@ class KclEngine:
 
     @property
     def worker_id(self) -> str:
-        return self._seat.worker_id
+        return self._worker_name.worker_id
 
     @property
     def has_brought_all(self) -> bool:
@@ -143,8 +146,9 @@ class KclEngine:
         self._doorway = Doorway(self._folder, self._stub_arrived, self._log)
         self._doorway.open()
         properties = self._folder / "daemon.properties"
-        properties.write_text(self._told(calls, tables), encoding="iso-8859-1")
+        properties.write_text(self._properties(calls, tables), encoding="iso-8859-1")
         heap_bytes = self._heap_bytes or usual_heap_bytes(summary["OpenShardCount"])
+        refuse_more_than_there_is(heap_bytes)
         self._lives = Lives(
             Body(java, jars, heap_bytes, properties, self.worker_id),
             tables,
@@ -155,7 +159,8 @@ class KclEngine:
             still_there=self._still_there,
         )
 
-    def _told(self, calls: Calls, tables: Tables) -> str:
+    def _properties(self, calls: Calls, tables: Tables) -> str:
+        """What the daemon is told, as the text of its file."""
         assert self._doorway is not None
         return daemon_properties(
             executable=f"{self._interpreter()} -I -S {self._file(_STUB, 'stub.py')} {self._doorway.path}",
@@ -170,7 +175,7 @@ class KclEngine:
                 self._options.endpoint_url or next(filter(None, map(os.environ.get, _ENDPOINT_VARIABLES)), None),
             ),
             shutdown_s=self._shutdown_s,
-            handed_on=self._handed_on,
+            handed_on=self._brought,
         )
 
     def _interpreter(self) -> str:
@@ -211,8 +216,9 @@ class KclEngine:
                 pipe.drain()
             self._lives.ask_to_end()
 
-    async def _still_there(self) -> None:
-        """
+    async def _still_there(self) -> bool:
+        """False: nobody knows, because Kinesis does not answer.
+
         Raises:
             StreamhealError: The stream was deleted while it was read.
         """
@@ -222,8 +228,11 @@ class KclEngine:
             self._is_gone = summary["StreamStatus"] == "DELETING"
         except _FAULTS as error:
             self._is_gone = aws.code(error) == "ResourceNotFoundException"
+            if not self._is_gone:
+                return False
         if self._is_gone:
             raise StreamhealError(f"stream {self._stream} was deleted while read")
+        return True
 
     async def _look_at_ends(self) -> None:
         """KCL takes a stream that is gone for the end of each of its shards (KCL 3.1.3, KinesisDataFetcher).
@@ -233,7 +242,8 @@ class KclEngine:
         """
         while True:
             await self._said_to_end.wait()
-            await self._still_there()
+            while not await self._still_there():  # noqa: ASYNC110 - Kinesis is asked, nobody tells us
+                await asyncio.sleep(_LOOK_S)
             self._believe_ends()
 
     async def _keep_alive(self) -> None:
@@ -245,7 +255,7 @@ class KclEngine:
                 pipe.keep_alive()
 
     async def _until_nothing_for_us(self) -> None:
-        """Finds out whether anybody reads every shard; returns if others do, and go on giving us none."""
+        """Keeps `has_brought_all`; returns once others have read every shard for so long that none will be ours."""
         told = self._handed_on.get("failoverTimeMillis", "")
         failover_s = (int(told) if told.isdecimal() else _FAILOVER_MS) / 1000
         loop = asyncio.get_running_loop()
@@ -395,7 +405,7 @@ class KclEngine:
         for client in (self._calls, self._tables):
             if client is not None:
                 client.close()
-        self._seat.leave()
+        self._worker_name.give_up()
 
 
 def _plain_folder() -> str:
@@ -406,4 +416,4 @@ def _plain_folder() -> str:
 
 def _not_usual(endpoint: str) -> str | None:
     """An endpoint that KCL would not find by itself."""
-    return None if ".amazonaws.com" in endpoint else endpoint
+    return None if _USUAL.fullmatch(endpoint) else endpoint

@@ -63,18 +63,18 @@ def _machine_id() -> str:
     return ""
 
 
-class Seat:
+class Name:
     """A worker id that no other host on this machine has while we live."""
 
     def __init__(self, worker_id: str, descriptor: int) -> None:
         self.worker_id = worker_id
         self._descriptor = descriptor
 
-    def leave(self) -> None:
+    def give_up(self) -> None:
         os.close(self._descriptor)
 
 
-def take_seat(application: str, worker_id: str | None) -> Seat:
+def take_name(application: str, worker_id: str | None) -> Name:
     """The lowest number that is free: the kernel frees one when its host dies, however it dies.
 
     Args:
@@ -95,7 +95,7 @@ def take_seat(application: str, worker_id: str | None) -> Seat:
             descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return Seat(name, descriptor)
+                return Name(name, descriptor)
             except BlockingIOError:
                 os.close(descriptor)
     except OSError as error:

@@ -69,7 +69,7 @@ class Lives:
         *,
         died: Callable[[], None],
         has_read: Callable[[], bool],
-        still_there: Callable[[], Awaitable[None]],
+        still_there: Callable[[], Awaitable[bool]],
     ) -> None:
         self._body, self._tables, self._threads, self._log = body, tables, threads, log
         self._died, self._has_read, self._still_there = died, has_read, still_there

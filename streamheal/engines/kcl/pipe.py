@@ -375,6 +375,6 @@ class Pipe:
 
     def _say_goodbye(self) -> None:
         try:
-            self._stub.send(b"0")
+            self._stub.send(b"0\n")
         except OSError:
             pass  # it has died already

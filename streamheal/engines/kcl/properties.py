@@ -13,12 +13,12 @@ from streamheal.engines.poll_shards import StartAt
 
 # The daemon halts by itself when nothing of us moves for so long; pipes say in time that they do.
 TIMEOUT_S = 300
-# The daemon's own end takes some seconds more than its shards' (kcl-multilang.md: 3 to 6 s).
+# The daemon's own end takes some seconds more than its shards' (3 to 6 s, measured on KCL 3.1.3).
 _GRACE_MORE_S = 10.0
 _HAND_OVER_MORE_S = 10.0
 
+_RETRIEVAL = "retrievalMode"
 _CREDENTIALS = "AwsCredentialsProvider"  # in any case of letters (KCL 3.x)
-
 
 # Two names of one setting (KCL 3.1.3, MultiLangDaemonConfiguration): of both in one file, either may win.
 _STARTS = ("initialPositionInStream", "initialPositionInStreamExtended")
@@ -42,7 +42,7 @@ def daemon_properties(
     region: str,
     endpoints: Endpoints,
     shutdown_s: float,
-    handed_on: Mapping[str, str],
+    handed_on: Mapping[str, str] | None,
 ) -> str:
     """The file's text. What the user hands on wins over our defaults, never over what is ours."""
     defaults = {
@@ -53,10 +53,14 @@ def daemon_properties(
         "shutdownGraceMillis": _millis(shutdown_s + _GRACE_MORE_S),
         "gracefulLeaseHandoffTimeoutMillis": _millis(shutdown_s + _HAND_OVER_MORE_S),
     }
-    if not handed_on:
+    if handed_on is None:
         # Who brings a file goes on as before; a new application is not to pay for a consumer of enhanced
         # fan-out (KCL's default), nor for metrics that Prometheus and EMF have better.
-        defaults |= {"retrievalMode": "POLLING", "metricsLevel": "NONE"}
+        defaults |= {_RETRIEVAL: "POLLING", "metricsLevel": "NONE"}
+    elif _is_emulator(endpoints.kinesis) and handed_on.get(_RETRIEVAL, "DEFAULT") == "DEFAULT":
+        # No emulator has the enhanced fan-out that KCL would take then: it would read nothing, for ever.
+        handed_on = {**handed_on, _RETRIEVAL: "POLLING"}
+    handed_on = handed_on or {}
     if not any(key.lower() == _CREDENTIALS.lower() for key in handed_on):
         defaults[_CREDENTIALS] = "DefaultCredentialsProvider"
     optional = {
@@ -79,6 +83,10 @@ def daemon_properties(
     theirs = {key: value for key, value in handed_on.items() if key not in _STARTS}
     told: str = javaproperties.dumps({**defaults, **theirs, **ours}, timestamp=False)
     return told
+
+
+def _is_emulator(endpoint: str | None) -> bool:
+    return endpoint is not None and ".amazonaws.com" not in endpoint
 
 
 def _start(start: StartAt) -> dict[str, str]:

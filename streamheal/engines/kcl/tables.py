@@ -67,7 +67,7 @@ class Tables:
                 has = ", ".join(f"{name} ({kind})" for name, kind in schema)
                 raise UsageError(
                     f"DynamoDB table {table} is not one of KCL's: its key is {has}. Expected {key} (HASH), or no "
-                    f"such table: it is then made. Give another --application"
+                    f"such table: it is then made. Give another --application, or another name in --kcl-properties"
                 )
 
     def _schema(self, table: str) -> list[tuple[str, str]] | None:

@@ -45,7 +45,7 @@ class Message(msgspec.Struct):
     millis_behind_latest: Millis | None = msgspec.field(name="millisBehindLatest", default=None)
 
 
-class Batch(NamedTuple):
+class BatchLine(NamedTuple):
     """A processRecords line, as far as it is read here. `lag_s`: None where the daemon does not know."""
 
     lag_s: float | None
@@ -60,17 +60,17 @@ _TAIL_BYTES = 64
 _decode = msgspec.json.Decoder(Message).decode
 
 
-def read(line: memoryview) -> Message | Batch:
-    """What the daemon said: a `Batch` for one that holds records, else the message.
+def read(line: memoryview) -> Message | BatchLine:
+    """What the daemon said: a `BatchLine` for one that holds records, else the message.
 
     Raises:
         BadLine: It is not JSON, or no message of the protocol.
     """
     if len(line) > SHORT_BYTES and _LONG_BATCH.match(line) and (lag := _LAG.search(line[-_TAIL_BYTES:])):
-        return Batch(None if lag[1] == b"null" else int(lag[1]) / 1000)
+        return BatchLine(None if lag[1] == b"null" else int(lag[1]) / 1000)
     message = decode(line)
     if message.action == "processRecords" and message.records:
-        return Batch(_seconds(message.millis_behind_latest))
+        return BatchLine(_seconds(message.millis_behind_latest))
     return message
 
 

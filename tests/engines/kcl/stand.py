@@ -173,7 +173,7 @@ class DaemonEnd:
             self._from_host = -1
 
     def farewell(self) -> bytes | None:
-        """What the stub heard: b"0" ends it well, b"" badly; None: it still waits."""
+        """What the stub heard: b"0\\n" ends it well, b"" badly; None: it still waits."""
         try:
             return self.stub.recv(8)
         except BlockingIOError:

@@ -56,7 +56,7 @@ NO_CREDENTIALS = (
     "software.amazon.awssdk.core.exception.SdkClientException: Unable to load credentials from any of the providers "
     "in the chain AwsCredentialsProviderChain(credentialsProviders=[SystemPropertyCredentialsProvider()])"
 )
-NO_PROVIDER = "Unable to construct any provider with name ProfileCredentialProvider"
+NO_PROVIDER = "Unable to construct any provider with name DefaultAWSCredentialsProviderChain"
 OTHER_TABLE = (
     f"{SDK}.dynamodb.model.DynamoDbException: The provided key element does not match the schema "
     f"(Service: DynamoDb, {TAIL}"
@@ -85,7 +85,7 @@ UNREACHABLE = (
         (WRONG_SECRET, r"^AWS does not allow what KCL needs: The request signature we calculated does not match"),
         (WRONG_SECRET_BY_NAME, r"^AWS does not allow what KCL needs: The request signature we calculated"),
         (NO_CREDENTIALS, r"^KCL finds no AWS credentials: set AWS_ACCESS_KEY_ID"),
-        (NO_PROVIDER, r"^KCL finds no AWS credentials"),
+        (NO_PROVIDER, r"^KCL knows no AwsCredentialsProvider DefaultAWSCredentialsProviderChain: expected one of the"),
         (OTHER_TABLE, r"table of the application's name is not one of KCL's: .* Give another --application$"),
         ("Error: Could not find or load main class software.amazon.kinesis", r"^Java does not start: Error: Could"),
         ("Error: Could not create the Java Virtual Machine.", r"^Java does not start"),
@@ -178,6 +178,29 @@ def test_one_that_dies_before_has_not_started_and_its_last_words_are_kept() -> N
     assert not told.started
     assert told.said == "x" * 500
     assert heard(BANNER)[0].said == ""
+
+
+def test_an_exception_it_does_not_start_for_is_its_last_word_and_what_follows_is_folded() -> None:
+    """KCL prints where it was and how it is used after it, to the end."""
+    told, events, _ = heard(
+        "java.lang.IllegalArgumentException: Unknown retrieval type 'SOME'. Available: (FANOUT, POLLING, DEFAULT)",
+        "\tat software.amazon.kinesis.multilang.config.RetrievalMode.from(RetrievalMode.java:47)",
+        "Unknown retrieval type 'SOME'. Available: (FANOUT, POLLING, DEFAULT)",
+        "Usage: amazon-kinesis-client MultiLangDaemon [options]",
+        "For more information, visit: https://github.com/awslabs/amazon-kinesis-client",
+    )
+    assert told.said == (
+        "java.lang.IllegalArgumentException: Unknown retrieval type 'SOME'. Available: (FANOUT, POLLING, DEFAULT)"
+    )
+    assert [event.level for event in events] == ["warning", "debug", "debug", "debug", "debug"]
+
+
+def test_the_jvms_words_are_warnings_once_it_has_started() -> None:
+    told, events, _ = heard(
+        READY, 'Exception in thread "x" java.lang.OutOfMemoryError: Java heap space', "Terminating due to it"
+    )
+    assert told.said == "Terminating due to it"
+    assert [event.level for event in events] == ["info", "warning", "warning"]
 
 
 def test_the_first_trouble_is_told_once() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from streamheal.engines.kcl.identity import place, take_seat
+from streamheal.engines.kcl.identity import place, take_name
 from streamheal.errors import UsageError
 
 ECS = "ECS_CONTAINER_METADATA_URI_V4"
@@ -21,9 +21,9 @@ TASK = "arn:aws:ecs:eu-central-1:123456789012:task/cluster/0a1b2c3d4e5f"
 
 HOLD = """
 import sys
-from streamheal.engines.kcl.identity import take_seat
-seat = take_seat(sys.argv[1], sys.argv[2] or None)
-print(seat.worker_id, flush=True)
+from streamheal.engines.kcl.identity import take_name
+name = take_name(sys.argv[1], sys.argv[2] or None)
+print(name.worker_id, flush=True)
 sys.stdin.read()
 """
 
@@ -37,7 +37,7 @@ def _of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def host() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts other hosts, which hold their seats until they die."""
+    """Starts other hosts, which hold their names until they die."""
     started: list[subprocess.Popen[str]] = []
 
     def start(application: str, worker_id: str = "") -> subprocess.Popen[str]:
@@ -79,37 +79,37 @@ def test_hosts_of_one_machine_have_names_of_their_own_and_a_dead_one_s_is_free_a
 
 def test_another_application_counts_for_itself(host: Callable[..., subprocess.Popen[str]]) -> None:
     assert name(host("shop")) == place()
-    seat = take_seat("shop.returns", None)
-    assert seat.worker_id == place()
-    seat.leave()
+    held = take_name("shop.returns", None)
+    assert held.worker_id == place()
+    held.give_up()
 
 
-def test_a_seat_that_was_left_is_free() -> None:
-    first = take_seat("shop", None)
-    second = take_seat("shop", None)
+def test_a_name_that_was_given_up_is_free() -> None:
+    first = take_name("shop", None)
+    second = take_name("shop", None)
     assert second.worker_id == f"{first.worker_id}-2"
-    first.leave()
-    third = take_seat("shop", None)
+    first.give_up()
+    third = take_name("shop", None)
     assert third.worker_id == place()
-    second.leave()
-    third.leave()
+    second.give_up()
+    third.give_up()
 
 
 def test_a_name_that_the_user_gave_is_not_numbered_but_refused(host: Callable[..., subprocess.Popen[str]]) -> None:
     other = host("shop", "till-1")
     assert name(other) == "till-1"
     with pytest.raises(UsageError, match="shop is already running here as worker till-1: give each host its own"):
-        take_seat("shop", "till-1")
-    take_seat("shop", "till-2").leave()
+        take_name("shop", "till-1")
+    take_name("shop", "till-2").give_up()
 
 
 @pytest.mark.parametrize(("one", "another"), [("till.1", "till:1"), ("a" * 100 + "1", "a" * 100 + "2"), ("東", "京")])
 def test_names_that_differ_are_different(one: str, another: str) -> None:
     """They become file names, which are shorter and of fewer letters."""
-    first, second = take_seat("shop", one), take_seat("shop", another)
+    first, second = take_name("shop", one), take_name("shop", another)
     assert (first.worker_id, second.worker_id) == (one, another)
-    first.leave()
-    second.leave()
+    first.give_up()
+    second.give_up()
 
 
 def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,15 +118,15 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("TMPDIR", str(blocked))
     monkeypatch.setattr("tempfile.tempdir", str(blocked))
     with pytest.raises(UsageError, match=rf"cannot use the folder {blocked}/streamheal-\d+: .*TMPDIR names another"):
-        take_seat("shop", None)
+        take_name("shop", None)
 
 
 def test_the_files_are_ours_alone(tmp_path: Path) -> None:
-    seat = take_seat("shop", None)
+    held = take_name("shop", None)
     (folder,) = tmp_path.iterdir()
     (file,) = folder.iterdir()
     assert (folder.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
-    seat.leave()
+    held.give_up()
 
 
 def test_the_machine_s_place_is_the_same_every_time_and_tells_machines_apart() -> None:
@@ -174,17 +174,17 @@ TASK_TOLD = json.dumps({"Cluster": "cluster", "TaskARN": TASK, "Containers": []}
 def test_in_a_task_of_ecs_the_name_is_the_task_s_and_the_container_s(ecs: Callable[..., str]) -> None:
     ecs(CONTAINER_TOLD, TASK_TOLD)
     assert place() == "0a1b2c3d4e5f-streamheal"
-    seat = take_seat("shop", None)
-    assert seat.worker_id == "0a1b2c3d4e5f-streamheal"
-    seat.leave()
+    held = take_name("shop", None)
+    assert held.worker_id == "0a1b2c3d4e5f-streamheal"
+    held.give_up()
 
 
 def test_a_long_name_is_numbered_like_any_other(ecs: Callable[..., str]) -> None:
     ecs(json.dumps({"Name": "c" * 200}).encode(), TASK_TOLD)
-    first, second = take_seat("shop", None), take_seat("shop", None)
+    first, second = take_name("shop", None), take_name("shop", None)
     assert second.worker_id == f"{first.worker_id}-2"
-    first.leave()
-    second.leave()
+    first.give_up()
+    second.give_up()
 
 
 def test_the_endpoint_is_never_asked_through_a_proxy(ecs: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,5 +219,5 @@ def test_an_endpoint_that_does_not_answer_is_said_plainly(monkeypatch: pytest.Mo
     monkeypatch.setenv(ECS, "http://127.0.0.1:9/v4")
     with pytest.raises(UsageError, match="does not tell which task this is"):
         place()
-    seat = take_seat("shop", "till-1")  # then nobody needs to be asked
-    seat.leave()
+    held = take_name("shop", "till-1")  # then nobody needs to be asked
+    held.give_up()

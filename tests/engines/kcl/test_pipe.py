@@ -60,7 +60,7 @@ async def test_a_whole_life_from_initialize_to_the_lease_s_loss() -> None:
             ("asked_to_leave", None),
             ("closed", None),
         ]
-        assert daemon.farewell() == b"0"
+        assert daemon.farewell() == b"0\n"
 
 
 async def test_a_shard_that_ends_is_answered_once_its_end_is_stored() -> None:
@@ -83,7 +83,7 @@ async def test_a_shard_that_ends_is_answered_once_its_end_is_stored() -> None:
         daemon.hang_up()
         await stand.until(lambda: stand.is_closed)
         assert (host.all("lost"), host.all("closed")) == ([], [None])
-        assert daemon.farewell() == b"0"
+        assert daemon.farewell() == b"0\n"
 
 
 async def test_a_batch_waits_until_the_runtime_asks_for_it_and_its_answer_until_it_asks_again() -> None:
@@ -218,7 +218,7 @@ async def test_a_shutdown_exception_loses_the_shard_once() -> None:
         daemon.hang_up()
         await stand.until(lambda: stand.is_closed)
         assert [event for event, _ in host.told] == ["initialized", "brought", "measured", "lost", "closed"]
-        assert daemon.farewell() == b"0"
+        assert daemon.farewell() == b"0\n"
 
 
 @pytest.mark.parametrize("line", [SHARD_ENDED, SHUTDOWN_REQUESTED], ids=["shardEnded", "shutdownRequested"])

@@ -26,7 +26,7 @@ def written(**changed: Any) -> str:
         "region": "eu-central-1",
         "endpoints": Endpoints(),
         "shutdown_s": 20.0,
-        "handed_on": {},
+        "handed_on": None,
     }
     return daemon_properties(**{**usual, **changed})
 
@@ -132,3 +132,21 @@ def test_text_beyond_latin_is_escaped() -> None:
     found = told(worker_id=" Zürich 東京 ", handed_on={"a key": "= : # !"})
     assert (found["workerId"], found["a key"]) == (" Zürich 東京 ", "= : # !")
     assert "東" not in written(worker_id="東京")
+
+
+def test_a_file_that_says_nothing_of_kcl_s_own_is_a_file_all_the_same() -> None:
+    """Its application goes on as it was: with KCL's own defaults."""
+    found = told(handed_on={})
+    assert "retrievalMode" not in found
+    assert "metricsLevel" not in found
+
+
+def test_an_emulator_is_polled_unless_the_user_says_otherwise() -> None:
+    """KCL would subscribe to an enhanced fan-out that no emulator has, and read nothing."""
+    emulator, endpoint = (
+        Endpoints("http://127.0.0.1:4566"),
+        Endpoints("https://vpce-1.kinesis.eu-west-1.vpce.amazonaws.com"),
+    )
+    assert told(endpoints=emulator, handed_on={})["retrievalMode"] == "POLLING"
+    assert told(endpoints=emulator, handed_on={"retrievalMode": "FANOUT"})["retrievalMode"] == "FANOUT"
+    assert "retrievalMode" not in told(endpoints=endpoint, handed_on={})

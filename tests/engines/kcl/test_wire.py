@@ -31,7 +31,7 @@ KNOWN_FIELDS = {
 }
 
 
-def read(line: bytes) -> wire.Message | wire.Batch:
+def read(line: bytes) -> wire.Message | wire.BatchLine:
     return wire.read(memoryview(line))
 
 
@@ -75,7 +75,7 @@ def test_the_bare_actions_are_read(action: str) -> None:
 
 def test_a_short_batch_is_told_from_an_empty_one() -> None:
     """The empty one holds nothing for a worker; it is a chance to checkpoint."""
-    assert read(ONE_RECORD) == wire.Batch(0.0)
+    assert read(ONE_RECORD) == wire.BatchLine(0.0)
     empty = message(b'{"action":"processRecords","records":[],"millisBehindLatest":1500}\n')
     assert (empty.action, empty.records, wire.lag_s(empty)) == ("processRecords", [], 1.5)
 
@@ -83,7 +83,7 @@ def test_a_short_batch_is_told_from_an_empty_one() -> None:
 @pytest.mark.parametrize("records", [1, 500], ids=["short", "long"])
 @pytest.mark.parametrize(("lag", "lag_s"), [(0, 0.0), (2500, 2.5), (None, None), (-5, 0.0)])
 def test_the_lag_is_read_where_the_daemon_knows_it(records: int, lag: int | None, lag_s: float | None) -> None:
-    assert read(batch([record(number) for number in range(records)], lag)) == wire.Batch(lag_s)
+    assert read(batch([record(number) for number in range(records)], lag)) == wire.BatchLine(lag_s)
 
 
 def test_a_long_batch_is_read_whatever_the_order_of_its_fields() -> None:
@@ -93,15 +93,15 @@ def test_a_long_batch_is_read_whatever_the_order_of_its_fields() -> None:
         "records": [record(1, "A" * 9000)],
         "action": "processRecords",
     }
-    assert read(json.dumps(said).encode()) == wire.Batch(2.5)
+    assert read(json.dumps(said).encode()) == wire.BatchLine(2.5)
 
 
 def test_a_lag_within_a_record_is_not_the_batch_s() -> None:
     """A partition key is the user's: it may look like the end of a line."""
     sly = record(1, "A" * 9000) | {"partitionKey": '"millisBehindLatest":77}'}
     said = {"action": "processRecords", "records": [sly]}
-    assert read(json.dumps(said, separators=(",", ":")).encode()) == wire.Batch(None)
-    assert read(batch([sly], 3000)) == wire.Batch(3.0)
+    assert read(json.dumps(said, separators=(",", ":")).encode()) == wire.BatchLine(None)
+    assert read(batch([sly], 3000)) == wire.BatchLine(3.0)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_any_line_is_a_message_or_a_batch_or_bad(line: bytes) -> None:
         said = read(line)
     except wire.BadLine:
         return
-    if isinstance(said, wire.Batch):
+    if isinstance(said, wire.BatchLine):
         assert said.lag_s is None or said.lag_s >= 0
     else:
         lag_s, after = wire.lag_s(said), wire.begin(said)
