@@ -60,7 +60,9 @@ class Progress:
             self._kept = position
 
     def shard_ended(self) -> None:
-        self._ended = True
+        # Once asked to leave, nothing more is taken: what was brought since lies between us and the end,
+        # and is for the next owner, as the end is.
+        self._ended = self._ended or self._ends_at == _NEVER
 
     def shutdown_requested(self, now: float) -> None:
         self._ends_at = min(self._ends_at, now + self._policy.shutdown_s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from streamheal.runtime.runtime import Runtime
@@ -17,10 +17,12 @@ def stoppable(work: Coroutine[Any, Any, int]) -> int:
     """Run to an exit code. A signal that comes before `drive` listens stops it, as asked: nothing was read yet."""
 
     async def listening() -> int:
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(work)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, task.cancel)
+        task = asyncio.get_running_loop().create_task(work)
+
+        def stop(number: int) -> None:
+            task.cancel()
+
+        _listen(stop)
         try:
             return await task
         except asyncio.CancelledError:
@@ -29,25 +31,35 @@ def stoppable(work: Coroutine[Any, Any, int]) -> int:
     return asyncio.run(listening())
 
 
-async def drive(runtime: Runtime, *beside: Awaitable[None]) -> int:
-    """Run until done or told to stop by a signal; a second signal ends everything at once.
-
-    What runs `beside` may end before; if it fails, the run is stopped as if asked, and the
-    failure is raised.
-    """
+def _listen(stop: Callable[[int], None]) -> None:
+    """Call `stop` for the first signal that asks to stop; end everything at once for the second."""
     loop = asyncio.get_running_loop()
     asked: list[int] = []
 
-    def stop(number: int) -> None:
+    def heard(number: int) -> None:
         asked.append(number)
         if len(asked) > 1:
             # Workers and cells die with us: the kernel sees to it.
             os._exit(128 + number)
+        stop(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, heard, number)
+
+
+async def drive(runtime: Runtime, *beside: Awaitable[None]) -> int:
+    """Run until done or told to stop by a signal; a second signal ends everything at once.
+
+    What runs `beside` may end before; if it fails, the run is stopped as if asked, and the
+    failure is raised. Signals are listened to for as long as the loop lives: giving back what
+    was opened takes seconds, and one that comes then asks for what is being done.
+    """
+
+    def stop(number: int) -> None:
         runtime.chronicle.info("stop_requested", signal=signal.Signals(number).name)
         runtime.stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
+    _listen(stop)
     main = asyncio.ensure_future(runtime.run())
     companions = [asyncio.ensure_future(one) for one in beside]
     try:
@@ -56,8 +68,6 @@ async def drive(runtime: Runtime, *beside: Awaitable[None]) -> int:
         for one in (main, *companions):
             one.cancel()
         await asyncio.gather(main, *companions, return_exceptions=True)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
         await runtime.keeper.close()
     return NEEDS_HUMAN if runtime.needs_human else DONE
 

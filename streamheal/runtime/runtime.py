@@ -40,6 +40,13 @@ class Starts(Protocol):
     def set_doubt(self, shard_id: str, doubt: bool) -> None: ...
 
 
+class _Beginning:
+    """A shard that has come to us, while its start is counted. `ended`: nothing is in it that was not read before."""
+
+    def __init__(self) -> None:
+        self.ended = False
+
+
 class Runtime:
     """Runs shards until told to stop, or until there is nothing left to do.
 
@@ -74,7 +81,7 @@ class Runtime:
         self._shards: dict[str, ShardRun] = {}
         self._left: dict[str, ShardFigures] = {}  # of shards that were ours, and might be again
         self._lost: dict[str, ShardFigures] = {}  # of times that ended with records open
-        self._beginning: dict[str, object] = {}  # whether a shard is still wanted once its start is counted
+        self._beginning: dict[str, _Beginning] = {}  # shards that are still wanted once their start is counted
         self._counted: dict[str, tuple[Position | None, int]] = {}  # by shard, what this life has counted
         self._chores: set[asyncio.Task[Any]] = set()
         self._failure: asyncio.Future[None] | None = None
@@ -88,10 +95,10 @@ class Runtime:
     # -- engines.base.Sink ---------------------------------------------------------------
 
     def shard_started(self, shard: Shard, after: Position | None) -> None:
-        wanted = self._beginning[shard.shard_id] = object()
+        wanted = self._beginning[shard.shard_id] = _Beginning()
         self.spawn(self._begin(shard, after, wanted))
 
-    async def _begin(self, shard: Shard, after: Position | None, wanted: object) -> None:
+    async def _begin(self, shard: Shard, after: Position | None, wanted: _Beginning) -> None:
         # Counted before the first record runs, so that a host that dies again and again
         # at one spot can know it.
         starts = await self._count_start(shard.shard_id, after)
@@ -104,6 +111,8 @@ class Runtime:
             return
         run = self._shards[shard.shard_id] = ShardRun(self, shard, starts, doubt, after)
         run.begin()
+        if wanted.ended:
+            self.shard_ended(shard.shard_id)
 
     async def _count_start(self, shard_id: str, after: Position | None) -> int:
         """How often a host has begun here. A shard that comes to us again, from another host or a new daemon,
@@ -139,6 +148,8 @@ class Runtime:
         if run := self._shards.get(shard_id):
             self.chronicle.info("shard_ended", stream=run.shard.stream, shard_id=shard_id)
             run.tell(Signal.SHARD_ENDED)
+        elif beginning := self._beginning.get(shard_id):
+            beginning.ended = True  # an engine says so once
 
     def lease_lost(self, shard_id: str) -> None:
         self._beginning.pop(shard_id, None)

@@ -28,6 +28,8 @@ _KEY_SCHEMA = [
 ]
 _ATTRIBUTES = [{"AttributeName": one["AttributeName"], "AttributeType": "S"} for one in _KEY_SCHEMA]
 _CREATED_WITHIN_S = 60.0
+# Rows are small, and DynamoDB answers in milliseconds. A host that is told to stop waits for the call it is in.
+_READ_WITHIN_S = 5.0
 
 
 class _Lock(NamedTuple):
@@ -54,11 +56,12 @@ class DynamoState:
         self._making = threading.Lock()
         self._token = uuid.uuid4().hex
         self._owned: tuple[str, _Lock] | None = None  # application, our lock
+        self._has_worked = False
 
     def _client(self) -> Any:
         with self._making:
             if self._client_made is None:
-                self._client_made = aws.client("dynamodb", self._options, connections=16)
+                self._client_made = aws.client("dynamodb", self._options, connections=16, read_timeout_s=_READ_WITHIN_S)
             return self._client_made
 
     # -- the table -------------------------------------------------------------------------
@@ -79,6 +82,7 @@ class DynamoState:
             self._client().get_item(TableName=self._table, Key=_key("streamheal#check", "check"), ConsistentRead=True)
         except (BotoCoreError, ClientError) as error:
             raise self._at_check(error, "read and write") from error
+        self._has_worked = True
 
     def _described(self) -> dict[str, Any] | None:
         try:
@@ -254,7 +258,9 @@ class DynamoState:
             if aws.code(error) == "ConditionalCheckFailedException":
                 raise Conflict(f"{self._table}: somebody else wrote first") from error
             explained = aws.explain(error, f"use DynamoDB table {self._table}")
-            kind = StateUnavailable if isinstance(explained, Unavailable) else StateError
+            # A permission, credentials or the table itself that there were may come back: a run waits for them.
+            given_back = self._has_worked and aws.code(error) != "ValidationException"
+            kind = StateUnavailable if isinstance(explained, Unavailable) or given_back else StateError
             raise kind(str(explained)) from error
 
 

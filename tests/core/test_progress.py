@@ -121,6 +121,24 @@ def test_a_shutdown_lets_open_records_finish() -> None:
     assert story.kept(10, 2.1) == [Order.SHUTDOWN_COMPLETE]
 
 
+def test_a_shard_that_ends_after_it_was_asked_for_is_not_complete() -> None:
+    """What was brought between the two was not taken: SHARD_END in the lease table would lose it for good."""
+    story = Telling(policy=Policy(checkpoint_s=1e9))
+    assert story.happens(Signal.SHUTDOWN_REQUESTED, 1.0) == []
+    assert story.happens(Signal.SHARD_ENDED, 1.5) == []
+    assert story.the_rest_is_done(2.0) == [Checkpoint(Position(10))]
+    assert story.kept(10, 2.1) == [Order.SHUTDOWN_COMPLETE]
+
+
+def test_an_ended_shard_that_is_asked_for_is_complete() -> None:
+    """All of it had come before."""
+    story = Telling(policy=Policy(checkpoint_s=1e9))
+    assert story.happens(Signal.SHARD_ENDED, 1.0) == []
+    assert story.happens(Signal.SHUTDOWN_REQUESTED, 1.5) == []
+    assert story.the_rest_is_done(2.0) == [Checkpoint(Position(10))]
+    assert story.kept(10, 2.1) == [Order.SHARD_COMPLETE]
+
+
 def test_a_shutdown_waits_no_longer_than_shutdown_s() -> None:
     story = Telling(policy=Policy(shutdown_s=20.0, attempts_max=99, retry_s_min=30.0, checkpoint_s=1e9))
     story.fails(3, now=0.5)

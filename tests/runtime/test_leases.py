@@ -208,3 +208,14 @@ def test_a_start_is_not_forgotten_by_a_shard_that_was_lost() -> None:
         stand.runtime.lease_lost("shard-0")
 
     assert told(story).starts.forgotten == []
+
+
+def test_a_shard_that_ends_before_it_is_begun_is_complete() -> None:
+    """Nothing was left in it, and the state answers late: the engine says only once that it has ended."""
+
+    async def story(stand: Stand) -> None:
+        stand.runtime.shard_started(ORDERS, None)
+        stand.runtime.shard_ended("shard-0")
+        await until(lambda: stand.engine.completed)
+
+    assert told(story).engine.completed == ["shard-0"]

@@ -103,6 +103,17 @@ def test_a_table_that_was_deleted_is_not_taken_for_an_empty_one(name: str) -> No
         list(opened(name).scan("app#kind"))
 
 
+def test_what_has_worked_and_is_taken_away_is_waited_for(aws: Any, name: str) -> None:
+    """A run that was under way when a permission or the table went goes on when it is back."""
+    state = opened(name)
+    state.check()
+    aws.client("dynamodb").delete_table(TableName=name)
+    with pytest.raises(StateUnavailable, match=name):
+        state.read("app#kind", "key")
+    opened(name).check()
+    assert state.read("app#kind", "key") is None
+
+
 def test_a_row_larger_than_dynamodb_keeps_is_an_error_not_a_wait(name: str) -> None:
     state = opened(name)
     state.check()

@@ -111,6 +111,7 @@ class KclEngine:
         self._handed_out_again = asyncio.Event()
         self._stopping = self._ever_read = self._is_gone = False
         self._has_brought_all = False
+        self._departures = 0  # of pipes, which make what was seen of the leases old
 
     @property
     def retention_s(self) -> float | None:
@@ -263,8 +264,10 @@ class KclEngine:
         while True:
             await asyncio.sleep(_LOOK_S)
             with contextlib.suppress(*_FAULTS, Unavailable):
+                departures = self._departures
                 leases, open_shards = await self._threads.call(self._looked)
-                self._has_brought_all = readers.read_all(leases, open_shards, self._pipes, loop.time())
+                all_read = readers.read_all(leases, open_shards, self._pipes, loop.time())
+                self._has_brought_all = all_read and departures == self._departures
             if self._pipes or self._ever_read or not self._has_brought_all:
                 ours_or_open_at = loop.time()
             elif loop.time() - ours_or_open_at >= failover_s * _NOTHING_FOR_US_FAILOVERS:
@@ -307,7 +310,13 @@ class KclEngine:
         self._ever_read = True
         self._sink.lag_measured(pipe.shard_id, lag_s, at_tip=lag_s == 0)
 
+    def _departs(self) -> None:
+        """A shard ends, or is not ours any more: whether somebody reads all has to be looked at anew."""
+        self._departures += 1
+        self._has_brought_all = False
+
     def ended(self, pipe: Pipe) -> None:
+        self._departs()
         pipe.pause()
         self._ends.append(pipe)
         if self._stopping and not self._is_gone:
@@ -325,6 +334,7 @@ class KclEngine:
 
     def lost(self, pipe: Pipe) -> None:
         if self._pipes.get(pipe.shard_id) is pipe:
+            self._departs()
             del self._pipes[pipe.shard_id]
             self._log.info("lease_lost", stream=self._stream, shard_id=pipe.shard_id)
             self._sink.lease_lost(pipe.shard_id)
@@ -335,6 +345,7 @@ class KclEngine:
     def closed(self, pipe: Pipe, why: str | None) -> None:
         self._every_pipe.discard(pipe)
         if self._pipes.get(pipe.shard_id) is pipe:
+            self._departs()
             del self._pipes[pipe.shard_id]
         if why is not None and self._lives is not None:
             self._lives.pipe_broke(pipe.shard_id, why)

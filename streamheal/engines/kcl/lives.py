@@ -10,6 +10,7 @@ Only we can know at once that our daemon is dead: a fleet would wait two minutes
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 from collections.abc import Awaitable, Callable
@@ -33,6 +34,8 @@ _RESTART_S_MIN, _RESTART_S_MAX = 0.2, 30.0
 _STILLBORN_MAX = 3
 # Once nothing of us depends on it: its own end takes 3 to 5 s (KCL 3.1.3).
 _END_WITHIN_S = 5.0
+# Then the lock runs out by itself, or is released by the next life of this host.
+_RELEASED_WITHIN_S = 3.0
 # A pipe may end because its daemon has died, which is known a moment later.
 _DEATH_IS_TOLD_S = 0.2
 
@@ -52,7 +55,8 @@ class Lives:
 
     Args:
         died: Called after each death, once nothing of that daemon is to be heard any more.
-        has_read: Whether any daemon has ever brought a shard: until then what is wrong is configuration.
+        has_read: Whether any daemon has ever brought a shard: until then, and until one has lived well without
+            (others read every shard), what is wrong is configuration.
         still_there: Raises if what the daemon complains of has ended the run.
     """
 
@@ -71,6 +75,7 @@ class Lives:
         self._died, self._has_read, self._still_there = died, has_read, still_there
         self._daemon: Daemon | None = None
         self._ending = False
+        self._has_lived_well = False
 
     async def live(self) -> None:
         """Until cancelled.
@@ -83,21 +88,32 @@ class Lives:
         await self._release_leader()  # of an earlier life that was killed with its host
         while True:
             began = loop.time()
-            daemon, troubled = await self._start()
-            how = _ended(await self._see_it_through(daemon, troubled))
+            how, said, started = await self._life()
             lived_s = loop.time() - began
             self._died()
             await self._release_leader()
-            stillborn = 0 if daemon.log.started else stillborn + 1
-            if stillborn >= _STILLBORN_MAX and not self._has_read():
-                raise UsageError(f"KCL's daemon ends as soon as it starts ({how}): {daemon.log.said}")
+            stillborn = 0 if started else stillborn + 1
+            if stillborn >= _STILLBORN_MAX and not self._has_worked:
+                raise UsageError(f"KCL's daemon ends as soon as it starts ({how}): {said}")
             if lived_s >= _LIVED_WELL_S:
                 backoff = Backoff(_RESTART_S_MIN, _RESTART_S_MAX)
             wait_s = backoff.wait_s(random.random())
-            self._log.warning(
-                "daemon_died", how=how, lived_s=round(lived_s, 1), again_in_s=round(wait_s, 1), said=daemon.log.said
-            )
+            self._log.warning("daemon_died", how=how, lived_s=round(lived_s, 1), again_in_s=round(wait_s, 1), said=said)
             await asyncio.sleep(wait_s)
+
+    async def _life(self) -> tuple[str, str, bool]:
+        """How it ended, what it said last, and whether it had come up."""
+        try:
+            daemon, troubled = await self._start()
+        except OSError as error:
+            # Its Java is being replaced, or there is no memory for one more process just now.
+            return f"{self._body.java} cannot be started", error.strerror or str(error), False
+        how = _ended(await self._see_it_through(daemon, troubled))
+        return how, daemon.log.said, daemon.log.started
+
+    @property
+    def _has_worked(self) -> bool:
+        return self._has_read() or self._has_lived_well
 
     async def _start(self) -> tuple[Daemon, asyncio.Event]:
         body, troubled = self._body, asyncio.Event()
@@ -124,9 +140,12 @@ class Lives:
         ended = asyncio.ensure_future(daemon.wait())
         troubled = asyncio.ensure_future(in_trouble.wait())
         try:
-            await asyncio.wait((ended, troubled), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((ended, troubled), timeout=_LIVED_WELL_S, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done() and not troubled.done():
+                self._has_lived_well = True
+                await asyncio.wait((ended, troubled), return_when=asyncio.FIRST_COMPLETED)
             if troubled.done():
-                if not self._has_read():
+                if not self._has_worked:
                     raise UsageError(f"the engine kcl cannot start: {daemon.log.trouble}")
                 # Once running it is waited out: whoever took a permission away may give it back.
                 await self._still_there()
@@ -172,7 +191,8 @@ class Lives:
             hurry.cancel()
             daemon.kill()
             self._log.info("daemon_ended", how=_ended(await over))
-        await self._release_leader()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._release_leader(), _RELEASED_WITHIN_S)
 
 
 def _ended(code: int) -> str:

@@ -21,6 +21,7 @@ from streamheal.errors import UsageError
 LEADER = "Leader"
 _LEASE_KEY = "leaseKey"
 _COORDINATOR_KEY = "key"
+_READ_WITHIN_S = 5.0
 
 
 class Lease(NamedTuple):
@@ -42,7 +43,7 @@ class Tables:
         self._leases = theirs.get("tableName", application)
         self._coordinator = theirs.get("coordinatorStateTableName", f"{application}-CoordinatorState")
         self._metrics = theirs.get("workerMetricsTableName", f"{application}-WorkerMetricStats")
-        self._client = aws.client("dynamodb", options)
+        self._client = aws.client("dynamodb", options, read_timeout_s=_READ_WITHIN_S)
 
     @property
     def endpoint(self) -> str:

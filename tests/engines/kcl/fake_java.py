@@ -4,7 +4,8 @@
 
 It starts the children that FILE names, gives each a batch now and then, checkpoints nowhere, and does what the
 file PLAN says, a word a life: `live`, `die` (once its first batches are answered), `stillborn`, `denied`,
-`again` (asked to end, hands its shards out once more).
+`spare` (has no shard, and is denied something after a while), `again` (asked to end, hands its shards out once
+more).
 What it sees is appended to TOLD.
 """
 
@@ -106,7 +107,8 @@ def main() -> None:
     if what == "stillborn":
         log("ERROR", "nothing works today")
         sys.exit(1)
-    if what == "denied":
+    if what in ("denied", "spare"):
+        time.sleep(1 if what == "spare" else 0)
         log("ERROR", "User: arn:aws:iam::1:user/x is not authorized to perform: dynamodb:CreateTable")
         time.sleep(600)
     asked_to_end = False

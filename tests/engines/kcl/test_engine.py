@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import sys
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -18,10 +19,12 @@ from typing import Any
 import pytest
 
 from streamheal.engines.base import Batch
+from streamheal.engines.kcl import lives
 from streamheal.engines.kcl.engine import KclEngine
+from streamheal.engines.kcl.tables import Tables
 from streamheal.errors import Unavailable, UsageError
 from streamheal.records import Dialect, Position
-from tests.engines.kcl.heard import HeardLog
+from tests.engines.kcl.heard import HeardLog, until
 from tests.engines.kcl.test_jars import CORE, MULTILANG, folder_of
 from tests.engines.recorder import RecorderSink
 
@@ -182,12 +185,60 @@ async def test_a_daemon_that_dies_is_started_again_and_its_lock_released(aws: An
         assert found.log.named("daemon_died")[0]["how"] == "exit code 1"
 
 
+def _hold(aws: Any, application: str, owner: str) -> None:
+    """Every shard's lease is this owner's."""
+    dynamodb = aws.client("dynamodb")
+    dynamodb.create_table(
+        TableName=application,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "leaseKey", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "leaseKey", "AttributeType": "S"}],
+    )
+    for shard in SHARDS:
+        lease = {"leaseKey": shard, "leaseOwner": owner, "checkpoint": "TRIM_HORIZON"}
+        item = {name: {"S": text} for name, text in lease.items()}
+        dynamodb.put_item(TableName=application, Item={**item, "leaseCounter": {"N": "0"}})
+
+
+async def test_who_has_just_lost_a_shard_has_not_brought_all(aws: Any, reading: Callable[..., Any]) -> None:
+    """Or the runtime, which then has no shard and nothing open, would take itself for caught up."""
+    application = f"app-{uuid.uuid4().hex[:12]}"
+    _hold(aws, application, "till-1")
+    async with reading("live", application, worker_id="till-1", until_caught_up=True) as found:
+        await found.until(lambda: found.engine.has_brought_all)
+        brought_all: list[bool] = []
+        lost = found.sink.lease_lost
+
+        def lease_lost(shard_id: str) -> None:
+            brought_all.append(found.engine.has_brought_all)
+            lost(shard_id)
+
+        found.sink.lease_lost = lease_lost
+        os.kill(found.daemon_pid, signal.SIGKILL)
+        await found.until(lambda: len(brought_all) == 2)
+        assert brought_all == [False, False]
+        await found.until(lambda: found.engine.has_brought_all)
+
+
 async def test_another_s_lock_stays(aws: Any, reading: Callable[..., Any]) -> None:
     application = f"app-{uuid.uuid4().hex[:12]}"
     _lead(aws, application, "till-2")
     async with reading("live", application, worker_id="till-1") as found:
         await found.until(lambda: found.has_read(1))
     assert _leads(aws, application)
+
+
+async def test_an_end_does_not_wait_for_a_table_that_does_not_answer(
+    reading: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock then runs out by itself; whoever stopped the host kills it after 30 s."""
+    answers = threading.Event()
+    async with reading("live") as found:
+        await found.until(lambda: found.has_read(1))
+        monkeypatch.setattr(Tables, "release_leader", lambda tables, worker_id: answers.wait(60))
+        began = time.monotonic()
+    assert time.monotonic() - began < 20
+    answers.set()
 
 
 async def test_a_daemon_that_is_killed_is_started_again(reading: Callable[..., Any]) -> None:
@@ -224,6 +275,19 @@ def _children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+async def test_a_java_that_is_gone_for_a_moment_is_waited_for(reading: Callable[..., Any], here: Path) -> None:
+    """As while a package of the system's is replaced by a newer one."""
+    java = here / "bin" / "java"
+    async with reading("live") as found:
+        await found.until(lambda: found.has_read(3))
+        java.rename(here / "older")
+        os.kill(found.daemon_pid, signal.SIGKILL)
+        await until(lambda: len(found.log.named("daemon_died")) == 2)
+        assert found.log.named("daemon_died")[1]["how"] == f"{java} cannot be started"
+        (here / "older").rename(java)
+        await found.until(lambda: found.has_read(6))
+
+
 async def test_one_that_never_comes_up_ends_the_run_with_its_last_words(reading: Callable[..., Any]) -> None:
     async with reading("stillborn") as found:
         with pytest.raises(UsageError, match=r"ends as soon as it starts \(exit code 1\): nothing works today"):
@@ -236,6 +300,17 @@ async def test_what_it_says_of_the_configuration_ends_the_run_at_once(reading: C
         with pytest.raises(UsageError, match=r"cannot start: AWS does not allow what KCL needs: User: .*CreateTable"):
             await asyncio.wait_for(found.task, 30)
         assert len(found.told("life")) == 1
+
+
+async def test_a_host_that_only_stands_by_waits_out_what_is_taken_away(
+    reading: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others read every shard. What its daemon complains of after having lived well is no wrong configuration."""
+    monkeypatch.setattr(lives, "_LIVED_WELL_S", 0.5)
+    async with reading("spare live") as found:
+        await until(lambda: bool(found.log.named("daemon_said")))
+        os.kill(found.daemon_pid, signal.SIGKILL)
+        await found.until(lambda: found.has_read(1))
 
 
 async def test_shards_that_are_handed_out_once_more_at_the_end_are_not_waited_for(reading: Callable[..., Any]) -> None:
