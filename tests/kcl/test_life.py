@@ -44,10 +44,14 @@ def test_from_an_empty_lease_table_through_poison_split_and_merge(fleet_of: Call
     merged = fleet.merge(children[1], SECOND)
     fleet.put(every[2500:])
     fleet.put(packed(range(3060, 3100), key="packed-b"))
-    while not fleet.effects().keys() >= HEALTHY or len(fleet.set_aside()) < len(SICK):
+
+    def over() -> bool:
+        return fleet.effects().keys() >= HEALTHY and len(fleet.set_aside()) >= len(SICK)
+
+    while not over():
         now = figures(port)
         assert now["read"] == sum(now[name] for name in ("done", "quarantined", "filtered", "in_flight"))
-        wait_until(lambda now=now: figures(port) != now, START_S)
+        wait_until(lambda now=now: over() or figures(port) != now, START_S)
     host.reads(merged)
     assert lagging(port) >= {children[0], merged}
     assert host.stop() == 0

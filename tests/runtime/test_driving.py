@@ -8,10 +8,10 @@ import sys
 CLOSING = """
 import asyncio, os, signal
 from streamheal.runtime.driving import drive, stoppable
-from tests.runtime.test_leases import Stand
+from tests.runtime.test_leases import QUICK, Stand
 
 async def run(times):
-    stand = Stand()
+    stand = Stand(QUICK)
     stand.runtime.stop()
     code = await drive(stand.runtime)
     for _ in range(times):
