@@ -11,13 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import re
-import shutil
-import sys
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import structlog
 from botocore.exceptions import BotoCoreError, ClientError
@@ -36,13 +30,13 @@ from streamheal.engines.kcl.pipe import Pipe
 from streamheal.engines.kcl.properties import TIMEOUT_S, Endpoints, daemon_properties
 from streamheal.engines.kcl.readers import Readers
 from streamheal.engines.kcl.tables import Lease, Tables
+from streamheal.engines.kcl.workplace import Workplace
 from streamheal.engines.poll_calls import Calls
 from streamheal.engines.poll_shards import StartAt
 from streamheal.engines.threads import Threads
 from streamheal.errors import StreamhealError, Unavailable
 from streamheal.records import Dialect, Position, Shard
 
-_STUB = Path(__file__).with_name("stub.py")
 _START_PATIENCE_S = 10.0
 _CALLS_AT_ONCE = 4
 _FAULTS = (ClientError, BotoCoreError)
@@ -54,9 +48,6 @@ _FAILOVER_MS = 10_000  # KCL's own default of failoverTimeMillis
 # three. Who has none by then, while others read them all, has come for nothing.
 _NOTHING_FOR_US_FAILOVERS = 6
 _CHECKPOINT_WITHIN_S = 60.0
-_FOLDER_BYTES_MAX = 70
-_USUAL = re.compile(r"https://(?:kinesis|dynamodb)\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?")
-_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_CLOUDWATCH", "AWS_ENDPOINT_URL")
 
 
 class KclEngine:
@@ -102,7 +93,7 @@ class KclEngine:
         self._calls: Calls | None = None
         self._tables: Tables | None = None
         self._doorway: Doorway | None = None
-        self._folder: Path | None = None
+        self._workplace: Workplace | None = None
         self._lives: Lives | None = None
         self._retention_s: float | None = None
         self._sink: Sink
@@ -142,11 +133,11 @@ class KclEngine:
         shards, _ = await asking.patiently(calls.shards)
         await asking.try_to_read(shards, {})
         await asking.patiently(tables.check, f"look at KCL's tables of {self._application} in DynamoDB")
-        self._folder = Path(tempfile.mkdtemp(prefix="streamheal-", dir=_plain_folder()))
-        self._doorway = Doorway(self._folder, self._stub_arrived, self._log)
+        place = self._workplace = Workplace()
+        self._doorway = Doorway(place.folder, self._stub_arrived, self._log)
         self._doorway.open()
-        properties = self._folder / "daemon.properties"
-        properties.write_text(self._properties(calls, tables), encoding="iso-8859-1")
+        told = self._told(calls, tables, place.stub_command(self._doorway.path))
+        properties = place.write_properties(told)
         heap_bytes = self._heap_bytes or usual_heap_bytes(summary["OpenShardCount"])
         refuse_more_than_there_is(heap_bytes)
         self._lives = Lives(
@@ -159,37 +150,19 @@ class KclEngine:
             still_there=self._still_there,
         )
 
-    def _properties(self, calls: Calls, tables: Tables) -> str:
-        """What the daemon is told, as the text of its file."""
-        assert self._doorway is not None
+    def _told(self, calls: Calls, tables: Tables, command: str) -> str:
+        """What the daemon is told, as the text of its properties file."""
         return daemon_properties(
-            executable=f"{self._interpreter()} -I -S {self._file(_STUB, 'stub.py')} {self._doorway.path}",
+            executable=command,
             stream=self._stream,
             application=self._application,
             worker_id=self.worker_id,
             start=self._start_at,
             region=tables.region,
-            endpoints=Endpoints(
-                _not_usual(calls.endpoint),
-                _not_usual(tables.endpoint),
-                self._options.endpoint_url or next(filter(None, map(os.environ.get, _ENDPOINT_VARIABLES)), None),
-            ),
+            endpoints=Endpoints.of(calls.endpoint, tables.endpoint, self._options.endpoint_url),
             shutdown_s=self._shutdown_s,
             handed_on=self._brought,
         )
-
-    def _interpreter(self) -> str:
-        # The one below a virtual environment: it has nothing to find, and starts the faster.
-        return self._file(Path(sys.executable).resolve(), "python")
-
-    def _file(self, path: Path, name: str) -> str:
-        """A path without spaces, at which the daemon splits its command and knows no quotes."""
-        assert self._folder is not None
-        if " " not in str(path):
-            return str(path)
-        link = self._folder / name
-        link.symlink_to(path)
-        return str(link)
 
     # -- what runs meanwhile ------------------------------------------------------------------
 
@@ -248,7 +221,7 @@ class KclEngine:
 
     async def _keep_alive(self) -> None:
         seconds = self._handed_on.get("timeoutInSeconds", "")
-        timeout_s = int(seconds) if seconds.isdecimal() else TIMEOUT_S
+        timeout_s = int(seconds) if seconds.isdecimal() and int(seconds) else TIMEOUT_S
         while True:
             await asyncio.sleep(min(_KEEP_ALIVE_S, timeout_s / 4))
             for pipe in list(self._every_pipe):
@@ -399,21 +372,10 @@ class KclEngine:
         self._lose_all()
         if self._doorway is not None:
             self._doorway.close()
-        if self._folder is not None:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        if self._workplace is not None:
+            await asyncio.to_thread(self._workplace.clear)
         self._threads.close()
         for client in (self._calls, self._tables):
             if client is not None:
                 client.close()
         self._worker_name.give_up()
-
-
-def _plain_folder() -> str:
-    """The temporary folder; or /tmp, where its path has spaces or is too long for a socket's (108 bytes)."""
-    usual = tempfile.gettempdir()
-    return "/tmp" if " " in usual or len(os.fsencode(usual)) > _FOLDER_BYTES_MAX else usual
-
-
-def _not_usual(endpoint: str) -> str | None:
-    """An endpoint that KCL would not find by itself."""
-    return None if _USUAL.fullmatch(endpoint) else endpoint

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -17,6 +19,8 @@ TIMEOUT_S = 300
 _GRACE_MORE_S = 10.0
 _HAND_OVER_MORE_S = 10.0
 
+_USUAL = re.compile(r"https://(?:kinesis|dynamodb)\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?")
+_CLOUDWATCH_VARIABLES = ("AWS_ENDPOINT_URL_CLOUDWATCH", "AWS_ENDPOINT_URL")
 _RETRIEVAL = "retrievalMode"
 _CREDENTIALS = "AwsCredentialsProvider"  # in any case of letters (KCL 3.x)
 
@@ -30,6 +34,17 @@ class Endpoints(NamedTuple):
     kinesis: str | None = None
     dynamodb: str | None = None
     cloudwatch: str | None = None
+
+    @classmethod
+    def of(cls, kinesis: str, dynamodb: str, every: str | None) -> Endpoints:
+        """What KCL would not find by itself.
+
+        Args:
+            kinesis, dynamodb: Where boto3 goes.
+            every: Said by the user for every service.
+        """
+        cloudwatch = every or next(filter(None, map(os.environ.get, _CLOUDWATCH_VARIABLES)), None)
+        return cls(_not_usual(kinesis), _not_usual(dynamodb), cloudwatch)
 
 
 def daemon_properties(
@@ -83,6 +98,10 @@ def daemon_properties(
     theirs = {key: value for key, value in handed_on.items() if key not in _STARTS}
     told: str = javaproperties.dumps({**defaults, **theirs, **ours}, timestamp=False)
     return told
+
+
+def _not_usual(endpoint: str) -> str | None:
+    return None if _USUAL.fullmatch(endpoint) else endpoint
 
 
 def _is_emulator(endpoint: str | None) -> bool:
