@@ -167,7 +167,12 @@ class Parts:
             except Unavailable as error:
                 self.chronicle.warning("state_unavailable", error=str(error))
             except AlreadyRunning as error:
-                raise StateError(f"lost the application to another host: {error}") from error
+                raise StateError(self._lost_to_another(error)) from error
+
+    def _lost_to_another(self, error: AlreadyRunning) -> str:
+        if self.settings.engine == "kcl":
+            return "lost the worker id to another host, which has started under it: give each host its own --worker-id"
+        return f"lost the application to another host: {error}"
 
 
 async def _patiently(call: Callable[[], T]) -> T:
