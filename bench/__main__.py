@@ -51,8 +51,10 @@ def main() -> None:
             found += FIGURES[name](asked.rounds)
         console.print(f"{found[-1].name}: {found[-1].value:.3g}  ({found[-1].detail})", highlight=False)
     console.print(_table(found))
-    if not asked.names:
-        RESULTS.write_text(json.dumps({one.name: round(one.value, 4) for one in found}, indent=2) + "\n")
+    # Each is a ratio within its own run, so that some may be measured anew and the others stay.
+    results = json.loads(RESULTS.read_text()) if asked.names else {}
+    results.update({one.name: round(one.value, 4) for one in found})
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def _table(found: list[Figure]) -> Table:
