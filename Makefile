@@ -1,6 +1,7 @@
 # make install   a working .venv/bin/streamheal, with extras and test tools
 # make demo      a stream with poison in it, healed before your eyes
 # make test      the whole test suite
+# make coverage  the same, and which lines it reached; takes minutes longer
 # make check     style, types and the direction of imports
 # make bench     measures, and writes bench/results.json
 # make clean     removes what these made
@@ -33,7 +34,7 @@ KCL = $(BIN)/python -c 'import amazon_kclpy' 2>/dev/null \
 	|| $(PIP) --no-deps -r requirements/kcl-ext.txt 2>/dev/null \
 	|| echo "KCL's jars cannot be had here: the engine kcl is left out, and its tests are skipped"
 
-.PHONY: install demo test check bench clean
+.PHONY: install demo test coverage check bench clean
 
 install: $(INSTALLED)
 
@@ -54,6 +55,9 @@ demo: install
 	@$(BIN)/streamheal demo
 
 test: install
+	$(BIN)/python -m pytest $(PYTEST_ARGUMENTS)
+
+coverage: install
 	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGUMENTS)
 
 check: install
