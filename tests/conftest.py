@@ -13,6 +13,8 @@ from typing import Any
 import localstack_client.session
 import pytest
 
+from streamheal.engines.kcl.jars import find_jars, find_java
+from streamheal.errors import UsageError
 from streamheal.local import LocalAws
 
 
@@ -99,3 +101,13 @@ def table(aws: Aws) -> Callable[..., str]:
         return name
 
     return make
+
+
+@pytest.fixture(scope="session")
+def kcl() -> None:
+    """Java and KCL's jars, or the reason why there is nothing to test."""
+    try:
+        find_java()
+        find_jars()
+    except UsageError as error:
+        pytest.skip(str(error))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from streamheal.runtime.figures import ShardFigures
 from streamheal.web.metrics import registry
+from tests.web.everything import OneOfEverything
 
 FOLDER = Path(__file__).parents[2] / "docker"
 DASHBOARD = json.loads((FOLDER / "grafana" / "dashboards" / "streamheal.json").read_text())
@@ -21,32 +20,11 @@ _NAME = re.compile(r"\bstreamheal_\w+")
 _BY = re.compile(r"\bby \(([^)]*)\)")
 
 
-class _Writes:
-    def __init__(self) -> None:
-        self.writes = Counter(stored=1)
-
-
-class _Host:
-    """One of everything, so that every metric has a value and all its labels."""
-
-    def __init__(self) -> None:
-        self.deaths = Counter(signal=1)
-        self.keeper = _Writes()
-
-    def figures(self) -> list[ShardFigures]:
-        return [
-            ShardFigures(
-                "orders", "shardId-000000000000", 3, 1, 1, {"crash": 1}, 1, 0, 1.0, 1.0, 1.0,
-                attempts_by_outcome={"crash": 1},
-            )
-        ]  # fmt: skip
-
-
 def labels_by_metric() -> dict[str, set[str]]:
     return {
         # Prometheus adds the last two itself.
         sample.name: {*sample.labels, "instance", "job"}
-        for family in registry(_Host()).collect()
+        for family in registry(OneOfEverything()).collect()
         for sample in family.samples
     }
 

@@ -20,8 +20,6 @@ from typing import Any
 import boto3
 import pytest
 
-from streamheal.engines.kcl import jars
-from streamheal.errors import UsageError
 from tests.docker import recording
 from tests.docker.recording import Call
 from tests.docker.template import Grant, Template
@@ -181,16 +179,6 @@ def test_a_replay_by_a_task_of_its_own_is_granted_as_well(recorded: Aws, tmp_pat
     assert done.returncode == 3, done.stderr  # what is no JSON stays none
     assert {call.action for call in calls} >= {"dynamodb:PutItem", "s3:PutObject", "s3:ListBucket"}
     assert not_granted(calls, template.grants("TaskRole")) == set()
-
-
-@pytest.fixture
-def kcl() -> None:
-    """The engine can run here: Java and KCL's jars are there."""
-    try:
-        jars.find_java()
-        jars.find_jars()
-    except UsageError as missing:
-        pytest.skip(f"the engine kcl cannot run here: {missing}")
 
 
 def run_kcl(folder: Path, template: Template) -> list[Call]:

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from pathlib import Path
 
-from streamheal.runtime.figures import ShardFigures
 from streamheal.web.metrics import registry
+from tests.web.everything import OneOfEverything
 
 ROOT = Path(__file__).parents[2]
-
-
-class _Writes:
-    def __init__(self) -> None:
-        self.writes = Counter(stored=1)
-
-
-class _Host:
-    def __init__(self) -> None:
-        self.deaths = Counter(signal=1)
-        self.keeper = _Writes()
-
-    def figures(self) -> list[ShardFigures]:
-        return [
-            ShardFigures(
-                "orders", "shardId-000000000000", 3, 1, 1, {"crash": 1}, 1, 0, 1.0, 1.0, 1.0,
-                attempts_by_outcome={"crash": 1},
-            )
-        ]  # fmt: skip
 
 
 def test_the_table_of_metrics_names_exactly_those_there_are() -> None:
     page = (ROOT / "docs" / "operating.md").read_text()
     told = set(re.findall(r"^\| `(streamheal_\w+)` \|", page, flags=re.MULTILINE))
-    there = {sample.name for family in registry(_Host()).collect() for sample in family.samples}
+    there = {sample.name for family in registry(OneOfEverything()).collect() for sample in family.samples}
     assert told == there
 
 

@@ -6,19 +6,7 @@ from typing import Any
 
 import pytest
 
-from streamheal.engines.kcl.jars import find_jars, find_java
-from streamheal.errors import UsageError
 from tests.kcl.running import Fleet
-
-
-@pytest.fixture(scope="session")
-def kcl() -> None:
-    """Java and KCL's jars, or the reason why there is nothing to test."""
-    try:
-        find_java()
-        find_jars()
-    except UsageError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture
