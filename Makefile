@@ -11,7 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LOCKED := requirements/dev.txt
-PYTEST_ARGUMENTS ?=
+# Two at once: most of the time is waited, for deadlines and for a JVM.
+PYTEST_ARGUMENTS ?= -n 2 --dist loadfile
 
 # The first that is new enough; PYTHON=… names another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
