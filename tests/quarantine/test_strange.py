@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -53,6 +53,7 @@ def refused_or_shown(raw: bytes) -> None:
     print_list([read], screen)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(FIELDS)), anything, min_size=1, max_size=3))
 @example({"data_base64": "QUJ"})
 @example({"masked_base64": "%%%%"})
@@ -63,11 +64,13 @@ def test_a_field_may_hold_anything(changed: dict[str, Any]) -> None:
     refused_or_shown(json.dumps(FIELDS | changed).encode())
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(WHOLE)), st.binary(max_size=8), st.integers(0, 8))
 def test_bytes_may_be_lost_or_overwritten_anywhere(at: int, put: bytes, cut: int) -> None:
     refused_or_shown(WHOLE[:at] + put + WHOLE[at + cut :])
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_a_file_may_be_something_else_altogether(raw: bytes) -> None:
     refused_or_shown(raw)

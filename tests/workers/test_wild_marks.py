@@ -67,7 +67,7 @@ def given_books(*, in_hand: set[int], settled: set[int]) -> Books:
 places = st.sets(st.integers(0, RECORDS - 1))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
 @given(scribbles, places, places)
 @example(Scribble(SERIAL_HERE, RECORDS + 2, 0, 1, bytes([DONE] * RECORDS + [RUNNING] * RECORDS)), set(), set())
 @example(Scribble(SERIAL_HERE, RECORDS - 1, 2, 0, bytes(2 * RECORDS)), set(), set())
@@ -102,7 +102,7 @@ def test_whatever_a_page_holds_only_open_records_that_ran_are_suspects(
         assert set(range(left.first_open.at.nth)) <= said | in_hand | done
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.integers(0, 255), min_size=RECORDS, max_size=RECORDS))
 def test_marks_of_records_that_travel_by_themselves_may_say_anything(journal: Journal, tickets: list[int]) -> None:
     books = given_books(in_hand=set(), settled=set())
