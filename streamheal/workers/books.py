@@ -70,10 +70,14 @@ class Book:
 
 
 class Loss(NamedTuple):
-    """What a death has cost one shard, read from its marks before anybody is told."""
+    """What a death has cost one shard, read from its marks before anybody is told.
+
+    `counted`: spans that it had decoded, and had not come to say so, with their records.
+    """
 
     running: list[Named]
     done: list[tuple[At, bool]]
+    counted: list[tuple[int, int]]
 
 
 class Books:
@@ -208,6 +212,7 @@ class Books:
 
         `owed`: whether a record at this position, although marked done, is to run again.
         """
+        counted = self._believed(journal)
         running = [self.known(at).named for at in self.running(journal)]
         done: list[tuple[At, bool]] = []
         for book in self.spans.values():
@@ -216,7 +221,27 @@ class Books:
                 if owed is not None and book.states is not None and book.slot is not None:
                     book.states = self._opened_again(book, book.states, owed)
             book.given = False
-        return Loss(running, done)
+        return Loss(running, done, counted)
+
+    def _believed(self, journal: Journal) -> list[tuple[int, int]]:
+        """Which spans it had counted that nobody has heard of.
+
+        A page with another count than its span has records was overwritten by a process that ran wild. It says
+        nothing of anybody, and the span runs again: rather twice than a guess at who it was.
+        """
+        found = []
+        for book in self.spans.values():
+            if not book.given or book.slot is None:
+                continue
+            records = journal.counted(book.slot.index, book.serial)
+            if records is None:
+                continue
+            if records != len(self.records(book)):
+                book.given = False
+            elif not book.counted:
+                book.counted = True
+                found.append((book.number, records))
+        return found
 
     def halted(self) -> Halted:
         """How far all is settled that is in spans not reported, now that nothing runs any more."""

@@ -169,7 +169,7 @@ class Process:
         if (whole := self._joiner.whole(datagram)) is not None:
             try:
                 message = unpack_for_host(whole)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError):
                 self.kill("spoke gibberish")
                 return False
             if isinstance(message, Facts):

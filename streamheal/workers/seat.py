@@ -275,10 +275,11 @@ class ShardSeat:
     def lost(self) -> Loss:
         """Read what the dead process has marked. Nobody is told yet but of spans it had counted."""
         if self.process is None or self.stage not in ("in", "ending"):
-            return Loss([], [])
-        for book in list(self.books.spans.values()):
-            self._count(book)
-        return self.books.lost(self.process.journal, self._unstated.beyond if self._unstated.owes else None)
+            return Loss([], [], [])
+        loss = self.books.lost(self.process.journal, self._unstated.beyond if self._unstated.owes else None)
+        for counted in loss.counted:
+            self.listener.happened(SpanCounted(*counted))
+        return loss
 
     def bereaved(
         self, process: Process, loss: Loss, *, death: int, total: int, overran: set[At] | None, by_us: bool
