@@ -46,6 +46,7 @@ class Game:
         self.slots: dict[int, int] = {}
         self.state: dict[Place, str] = {}  # lane, running, hand, settled
         self.known: set[Place] = set()
+        self.told: set[Place] = set()  # to run again, in this process
         self.ran: Counter[Place] = Counter()
         self.reported: set[int] = set()
         self.tickets: dict[Place, int] = {}
@@ -71,6 +72,7 @@ class Game:
             send=self.hear,
         )
         self.host_tickets = 0
+        self.told.clear()
 
     def key(self, place: Place) -> object:
         if self.ordering == "shard":
@@ -100,8 +102,9 @@ class Game:
         self.begin(item)
 
     def begin(self, item: Item) -> None:
-        span, nth, _, _ = item
+        span, nth, record, _ = item
         place = (span.number, nth)
+        assert record.attempt == (2 if place in self.told else 1), f"{place} runs as attempt {record.attempt}"
         assert self.state[place] == "lane", f"{place} starts, but is {self.state[place]}"
         for other, state in self.state.items():
             if other < place and self.key(other) == self.key(place):
@@ -132,6 +135,7 @@ class Game:
         place = self.dice.choice([place for place, state in self.state.items() if state == "hand"])
         if self.dice.random() < 0.6:
             self.state[place] = "lane"
+            self.told.add(place)
             record = msgspec.structs.replace(self.spans[place[0]][place[1]], attempt=2)
             self.lanes.again(wire.Again(1, *place, record))
         else:
