@@ -71,7 +71,9 @@ class Healer:
         over: Nothing will be decided any more.
     """
 
-    def __init__(self, shard_id: str, policy: Policy, host: Host, *, starts: int = 1, doubt: bool = False) -> None:
+    def __init__(
+        self, shard_id: str, policy: Policy, host: Host, *, starts: int = 1, doubt: Position | None = None
+    ) -> None:
         """`starts`: how often a host has begun from this shard's checkpoint, this time included."""
         self.shard_id = shard_id
         self.ledger = Ledger()
@@ -101,11 +103,11 @@ class Healer:
     @property
     def curious(self) -> bool:
         """Whether `Witnessed` is of any use: only in trouble."""
-        return bool(self._trouble.cases.undecided) or self._trouble.doubt
+        return bool(self._trouble.cases.undecided) or self._trouble.doubt is not None
 
     @property
-    def doubt(self) -> bool:
-        """The last verdict was NOBODY_ELSE, and nothing has succeeded since.
+    def doubt(self) -> Position | None:
+        """Who was set aside last, if that was with NOBODY_ELSE and nothing has succeeded since.
 
         Must outlive the host: the next life would convict another in the same outage.
         """

@@ -132,6 +132,9 @@ def _checkpoint(value: dict[str, Any]) -> Checkpoint:
     return Checkpoint(position, bool(value.get("ended")), value.get("began"))
 
 
+_SOMEBODY = Position(0)
+
+
 class Starts:
     """What a host must know of its earlier lives. Blocking."""
 
@@ -159,12 +162,16 @@ class Starts:
 
         self._rows.change(self._prefix + shard_id, none)
 
-    def doubt(self, shard_id: str) -> bool:
-        """Whether the last to be set aside here was so with nobody to ask, and nothing succeeded since."""
-        return bool(self._rows.read(self._prefix + shard_id).get("doubt"))
+    def doubt(self, shard_id: str) -> Position | None:
+        """Who was set aside last here, if that was with nobody to ask and nothing has succeeded since."""
+        kept = self._rows.read(self._prefix + shard_id).get("doubt")
+        if isinstance(kept, str):
+            sequence, _, sub_sequence = kept.partition("/")
+            return Position(int(sequence), int(sub_sequence))
+        return _SOMEBODY if kept else None  # an earlier version kept no more than that there is a doubt
 
-    def set_doubt(self, shard_id: str, doubt: bool) -> None:
-        self._rows.change(self._prefix + shard_id, lambda value: {**value, "doubt": doubt})
+    def set_doubt(self, shard_id: str, doubt: Position | None) -> None:
+        self._rows.change(self._prefix + shard_id, lambda value: {**value, "doubt": _at(doubt)})
 
 
 def _at(position: Position | None) -> str | None:
