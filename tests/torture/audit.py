@@ -47,6 +47,10 @@ class Audit:
     def expect(self, records: Iterable[Truth]) -> None:
         self.truth.update((record.at, record) for record in records)
 
+    @property
+    def sick(self) -> set[At]:
+        return {at for at, record in self.truth.items() if record.kind in REASONS}
+
     # -- after each life -------------------------------------------------------------------
 
     def holes(self, lines: list[Line], asides: list[Aside], checkpoints: dict[str, At]) -> Iterator[Finding]:
@@ -143,7 +147,7 @@ class Audit:
                     yield Finding("doubles", f"{self.say(at)} shared the deaths of {deaths} in life {nth}")
 
     def _shared(self, life: list[Line]) -> dict[int, set[At]]:
-        """By process, what ran in it at its end, as far as the book tells: who had just written that it was done
+        """By process, what ran in it at its end, as far as the book tells: who had just written how it ended
         may not have been marked so."""
         running: dict[int, set[At]] = defaultdict(set)
         ended: dict[int, list[At]] = defaultdict(list)
@@ -152,7 +156,7 @@ class Audit:
                 continue
             if line.event == "start":
                 running[line.pid].add(line.at)
-            elif line.event == "done":
+            elif line.event in ("done", "failed"):
                 running[line.pid].discard(line.at)
                 ended[line.pid].append(line.at)
         return defaultdict(set, {pid: running[pid] | set(ended[pid][-self._concurrency :]) for pid in running})

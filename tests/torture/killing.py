@@ -20,16 +20,16 @@ class Victims:
         """`log_read`: how long the folder's log was when this host was started."""
         self.host = pid
         self._folder, self._log, self._book, self._dice = folder, folder / "log", book, dice
-        self._log_read = log_read
+        self._log_from, self.log_read = log_read, 0
         self.workers: set[int] = set()
 
     def look(self) -> None:
         """Learn from the host's log who was made a worker."""
         with self._log.open("rb") as log:
-            log.seek(self._log_read)
+            log.seek(self._log_from + self.log_read)
             found = log.read()
         whole = found[: found.rfind(b"\n") + 1]
-        self._log_read += len(whole)
+        self.log_read += len(whole)
         for line in whole.splitlines():
             if b'"worker_started"' in line:
                 self.workers.add(json.loads(line)["pid"])

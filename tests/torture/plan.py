@@ -50,7 +50,8 @@ def _payload(kind: str) -> bytes:
 
 
 class Blow(NamedTuple):
-    """What is done, once so many more effects are in the book, or so much time has passed.
+    """What is done, once so many more effects are in the book, or so much time has passed since the first record
+    could run; with no effects, so much time, wherever the host is by then.
 
     how     kill (-9), stop (SIGSTOP, and SIGCONT after `for_s`), term (SIGTERM), trouble (of a store or the state)
     whom    host, worker, spare, cell, all; kcl: stub, daemon. Of trouble: what the AWS or disk does for `for_s`
@@ -94,7 +95,7 @@ def make(seed: int) -> Plan:
     dice = random.Random(seed)
     shards = dice.randint(1, 4)
     processor = dice.choice(["Plain", "Plain", "Threads", "Threads", "Coroutines", "Batches"])
-    work_s = dice.choice([0.0005, 0.001, 0.003])
+    work_s = dice.choice([0.001, 0.003, 0.008])
     ordering = dice.choice(["key", "key", "key", "shard", "none"])
     state = dice.choice(["sqlite", "sqlite", "dynamodb"])
     quarantine = dice.choice(["folder", "s3", "s3", "kinesis"])
@@ -138,11 +139,8 @@ def _apart(dice: random.Random, entries: list[Entry], shards: int) -> list[Entry
     found = []
     for entry in entries:
         sick = [nth for nth, kind in enumerate(entry.kinds) if kind in REASONS]
-        if len(sick) > 1:
-            entry = entry._replace(
-                kinds=tuple("fine" if nth in sick[1:] else kind for nth, kind in enumerate(entry.kinds))
-            )
-        found += [entry, *(tail(dice, shards, each=1) if sick else ())]
+        kinds = tuple("fine" if nth in sick[1:] else kind for nth, kind in enumerate(entry.kinds))
+        found += [entry._replace(kinds=kinds), *(tail(dice, shards, each=1) if sick else ())]
     return found
 
 
@@ -187,4 +185,4 @@ def _blows(dice: random.Random, places: list[str]) -> list[Blow]:
 
 
 def _when(dice: random.Random) -> tuple[int, float]:
-    return dice.choice([0, dice.randint(1, 60), dice.randint(1, 200)]), dice.uniform(0.05, 1.2)
+    return dice.choice([0, dice.randint(1, 30), dice.randint(1, 60), dice.randint(1, 200)]), dice.uniform(0.05, 1.2)

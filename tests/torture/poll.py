@@ -28,6 +28,9 @@ _APPLICATION = "tortured"
 _LIFE_S_MAX = 60.0
 _END_S_MAX = 30.0
 _LAST_LIVES_MAX = 4
+_TRICKLE_S = 0.3
+_BEGIN_S_MAX = 20.0
+_FIND_S_MAX = 1.5
 
 
 class Stopped(Exception):
@@ -137,7 +140,7 @@ class Round:
         self._suffer(host, victims, life.blows)
         if self._await(host, life.end):
             if life.end.how == "kill":
-                self._strike(victims, life.end)
+                self._strike(host, victims, life.end)
             else:
                 self._say("SIGTERM")
                 self.blows["term host"] += 1
@@ -146,18 +149,28 @@ class Round:
         self._over(host, victims, killed=life.end.how == "kill")
 
     def _last(self, life: Life) -> None:
-        """Until it ends by itself with 0: a human may be called where only sick records were left to ask."""
+        """Until it ends by itself with 0, while the stream goes on for as long as somebody is undecided."""
         blows = life.blows
         for nth in range(1, _LAST_LIVES_MAX + 1):
             host, victims = self._start("--until-caught-up")
             self._suffer(host, victims, blows)
             self._weather.clear()
-            if self._over(host, victims, within_s=_LIFE_S_MAX) == 0 or self.findings:
+            self._go_on(host)
+            if self._over(host, victims, within_s=_LIFE_S_MAX) != 3 or self.findings:
                 return
             if nth == _LAST_LIVES_MAX:
                 self._found("left behind", f"a human was called in {nth} lives on end, though the stream went on")
-            self._put(tail(self._dice, self.plan.shards))
             blows = ()
+
+    def _go_on(self, host: Any) -> None:
+        """A few healthy records now and then, until all who are sick are set aside."""
+        until = time.monotonic() + _LIFE_S_MAX / 2
+        while host.poll() is None and time.monotonic() < until and not self._stopped():
+            kept = {aside.at for aside in self._asides()}
+            if self._audit.sick <= kept:
+                return
+            self._put(tail(self._dice, self.plan.shards, each=1))
+            signal.sigtimedwait([], _TRICKLE_S)
 
     def _start(self, *more: str) -> tuple[Any, Victims]:
         if self.plan.state == "dynamodb":
@@ -168,7 +181,7 @@ class Round:
         host = self._site.start(*self._arguments(*more))
         self._book.write("life", host.pid)
         self._say(f"host {host.pid} {' '.join(more)}")
-        self._effects_before = self._book.effects
+        self._effects_before, self._initialized_before = self._book.effects, set(self._book.initialized)
         return host, Victims(host.pid, self.folder, read, self._book, self._dice)
 
     def _suffer(self, host: Any, victims: Victims, blows: tuple[Blow, ...]) -> None:
@@ -178,23 +191,31 @@ class Round:
             if blow.how == "trouble":
                 self._trouble(blow)
             else:
-                self._strike(victims, blow)
+                self._strike(host, victims, blow)
 
     def _await(self, host: Any, blow: Blow) -> bool:
         """Until its moment comes. False: the host has ended by itself before."""
         self._book.look()
-        effects, until = self._book.effects + blow.effects, time.monotonic() + blow.within_s
-        while time.monotonic() < until and (not blow.effects or self._book.effects < effects):
-            if self._stopped():
-                raise Stopped
-            if host.poll() is not None:
-                return False
-            signal.sigtimedwait([], 0.005)
-            self._book.look()
+        if blow.effects:
+            self._until(host, lambda: self._book.initialized > self._initialized_before, _BEGIN_S_MAX)
+        effects = self._book.effects + blow.effects
+        self._until(host, lambda: bool(blow.effects) and self._book.effects >= effects, blow.within_s)
         return host.poll() is None
 
-    def _strike(self, victims: Victims, blow: Blow) -> None:
-        if victims.strike(blow):
+    def _until(self, host: Any, condition: Callable[[], bool], within_s: float) -> bool:
+        until = time.monotonic() + within_s
+        while time.monotonic() < until and host.poll() is None:
+            if self._stopped():
+                raise Stopped
+            self._book.look()
+            if condition():
+                return True
+            signal.sigtimedwait([], 0.005)
+        return False
+
+    def _strike(self, host: Any, victims: Victims, blow: Blow) -> None:
+        """Whoever is wanted may be there in a moment only: a cell, above all."""
+        if self._until(host, lambda: victims.strike(blow), _FIND_S_MAX):
             self._book.look()
             line = next(line for line in reversed(self._book.lines) if line.event == "struck")
             self.blows[f"{blow.how} {line.rest['whom']}"] += 1
@@ -246,15 +267,17 @@ class Round:
                 break
             signal.sigtimedwait([], 0.01)
         code: int = host.returncode
+        victims.look()
+        # Python itself ends so, before a word of the host's is loaded that could listen.
+        unborn = code == -signal.SIGTERM and not victims.log_read
         self._say(f"host {host.pid} ended: {code}")
         try:
             wait_until(lambda: not processes_in(self.folder), 10)
         except AssertionError:
             self._found("left behind", f"processes {processes_in(self.folder)} outlive their host {host.pid}")
-        if code not in ((0, 3, -signal.SIGKILL) if killed else (0, 3)) and not self.findings:
+        if code not in ((0, 3, -signal.SIGKILL) if killed else (0, 3)) and not unborn:
             self._found("left behind", f"exit code {code}")
         self.humans += code == 3
-        victims.look()
         self._book.write("life over", workers=sorted(victims.workers))
         self._book.look()
         self.findings += self._audit.holes(self._book.lines, self._asides(), self._checkpoints())
