@@ -260,8 +260,7 @@ class ShardRun:
         then()
 
     async def _checkpoint(self, position: Position) -> None:
-        kept = await self._runtime.checkpoint(self.shard.shard_id, position)
-        if kept:
+        if await self._runtime.checkpoint(self.shard.shard_id, position):
             self.tally.checkpoints += 1
             self._log.debug("checkpointed", **self._names(), sequence_number=str(position.sequence))
             self.seat.resumes_after(position)
@@ -349,8 +348,6 @@ class ShardRun:
         self._runtime.wake_at(healer.wakes_at)
 
     def tick(self, now: float) -> None:
-        if self.healer.over:
-            return
         wakes_at = self.healer.wakes_at
         if wakes_at is not None and wakes_at <= now:
             self.tell(Signal.TICKED)
@@ -394,8 +391,7 @@ class ShardRun:
             return "the processor's initialize fails"
         if self.healer.paused:
             return "paused: different records fail, and none succeeds"
-        undecided = len(self.healer.undecided)
-        if undecided:
+        if undecided := len(self.healer.undecided):
             return f"{undecided} suspect{'s' if undecided > 1 else ''} to be judged"
         return None
 
