@@ -65,7 +65,7 @@ class Torture:
 
     def add(self, outcome: Outcome) -> None:
         with self._adding:
-            summary, seed = self.summary, outcome.plan.seed
+            summary, seed = self.summary, outcome.seed
             summary.rounds += 1
             summary.records += outcome.records
             summary.blows += outcome.blows

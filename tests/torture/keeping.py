@@ -87,6 +87,16 @@ def table_checkpoints(dynamodb: Any, table: str, application: str) -> dict[str, 
     )
 
 
+def lease_checkpoints(dynamodb: Any, application: str) -> dict[str, At]:
+    """Of KCL's lease table."""
+    found = {}
+    for item in dynamodb.scan(TableName=application, ConsistentRead=True)["Items"]:
+        sequence = item.get("checkpoint", {}).get("S", "")
+        if sequence.isdigit():
+            found[item["leaseKey"]["S"]] = (int(sequence), int(item["checkpointSubSequenceNumber"]["N"]))
+    return found
+
+
 def forget_owner(dynamodb: Any, table: str, application: str) -> None:
     """As if the seconds had passed after which a silent owner is taken for dead."""
     key = {"row_kind": {"S": f"{application}#owner"}, "row_key": {"S": "owner"}}

@@ -91,6 +91,45 @@ class Plan(NamedTuple):
         return {"Threads": 4, "Coroutines": 8, "Batches": 1_000}.get(self.processor, 1)
 
 
+class KclPlan(NamedTuple):
+    seed: int
+    entries: tuple[Entry, ...]
+    blows: tuple[Blow, ...]
+
+
+def make_plan_of_fleet(block: int) -> Plan:
+    """What all rounds of a fleet share."""
+    dice = random.Random(f"fleet {block}")
+    return Plan(
+        seed=block,
+        shards=dice.randint(1, 3),
+        processor=dice.choice(["Plain", "Threads", "Coroutines", "Batches"]),
+        ordering=dice.choice(["key", "key", "shard", "none"]),
+        state="dynamodb",
+        quarantine=dice.choice(["folder", "s3"]),
+        work_s=dice.choice([0.001, 0.003]),
+        entries=(),
+        lives=(),
+    )
+
+
+def make_kcl(seed: int, fleet: Plan) -> KclPlan:
+    dice = random.Random(seed)
+    blows = []
+    for _ in range(dice.choice([1, 1, 2, 3])):
+        match dice.choice(["kill", "kill", "kill", "stop", "trouble"]):
+            case "kill":
+                whom = dice.choice(["host", "daemon", "daemon", "stub", "stub", "worker", "cell", "spare"])
+                blows.append(Blow("kill", whom, *_when(dice)))
+            case "stop":
+                whom = dice.choice(["worker", "host", "daemon", "all"])
+                blows.append(Blow("stop", whom, *_when(dice), for_s=dice.choice([0.05, 0.2, 0.4])))
+            case _:
+                where = dice.choice(["dynamodb", fleet.quarantine])
+                blows.append(Blow("trouble", where, *_when(dice), for_s=dice.uniform(0.2, 1.5)))
+    return KclPlan(seed, tuple(records(dice, dice.randint(60, 250), fleet.shards, fleet.ordering)), tuple(blows))
+
+
 def make(seed: int) -> Plan:
     dice = random.Random(seed)
     shards = dice.randint(1, 4)
