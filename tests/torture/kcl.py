@@ -104,21 +104,25 @@ class KclRound:
         self._dice = random.Random(seed + 1)
         self._began = time.monotonic()
         self._mine: set[At] = set()
+        self.last = False  # the fleet's host is stopped in order then, and must end well
 
-    def run(self) -> Outcome:
+    def run(self) -> None:
         fleet = self._fleet
+        fleet.audit.excused = 0
         self._say(f"{fleet.plan} {len(self.plan.entries)} entries")
         self._put(self.plan.entries)
         self._suffer()
         fleet.weather.clear()
         if not self._settle():
             self._found("left behind", f"not all is settled after {_SETTLED_S_MAX:.0f} s: {self._left()[:5]}")
+        self._say("all is checkpointed")
         self._judge()
-        return self.outcome()
+        if self.last and not self.findings:
+            self.findings += fleet.stop()
 
     def outcome(self) -> Outcome:
         return Outcome(
-            self.plan.seed, self.findings, self.script, self._fleet.folder, len(self._mine), self.blows, 0, 0,
+            "kcl", self.plan.seed, self.findings, self.script, self._fleet.folder, len(self._mine), self.blows, 0, 0,
             self._fleet.audit.excused, time.monotonic() - self._began,
         )  # fmt: skip
 
@@ -148,7 +152,7 @@ class KclRound:
                 self._say(f"{blow.how} {blow.whom} {blow.for_s or ''}")
             self._keep_alive()
 
-    def _until(self, condition: Callable[[], bool], within_s: float) -> bool:
+    def _until(self, condition: Callable[[], bool], within_s: float, every_s: float = 0.01) -> bool:
         until = time.monotonic() + within_s
         while time.monotonic() < until:
             if self._fleet.stopped():
@@ -156,7 +160,7 @@ class KclRound:
             self._fleet.book.look()
             if condition():
                 return True
-            signal.sigtimedwait([], 0.01)
+            signal.sigtimedwait([], every_s)
         return False
 
     def _keep_alive(self) -> None:
@@ -182,7 +186,8 @@ class KclRound:
         while time.monotonic() < until and not self.findings:
             self._keep_alive()
             if self._left() and not self._sick_left():
-                self._until(lambda: not self._left(), START_S)
+                self._say("all who are sick are set aside")
+                self._until(lambda: not self._left(), START_S, every_s=0.2)
             if not self._left():
                 return True
             self._put(tail(self._dice, self._fleet.plan.shards, each=1))

@@ -40,6 +40,7 @@ class Stopped(Exception):
 class Outcome(NamedTuple):
     """What a round came to."""
 
+    engine: str
     seed: int
     findings: list[Finding]
     script: list[str]
@@ -66,7 +67,7 @@ class Round:
         self._book = Book(folder / "book")
         self._audit = Audit(ordering=plan.ordering, concurrency=plan.concurrency, batches=plan.batches)
 
-    def run(self) -> Outcome:
+    def run(self) -> None:
         plan = self.plan
         with Weather(self._aws.url, plan.seed) as weather:
             self._weather = weather
@@ -86,12 +87,11 @@ class Round:
             self._judge()
         self._book.close()
         self._ground.clean()
-        return self.outcome()
 
     def outcome(self) -> Outcome:
         return Outcome(
-            self.plan.seed, self.findings, self.script, self.folder, len(self._audit.truth), self.blows, self.humans,
-            self._audit.reruns_shared, self._audit.excused, time.monotonic() - self._began,
+            "poll", self.plan.seed, self.findings, self.script, self.folder, len(self._audit.truth), self.blows,
+            self.humans, self._audit.reruns_shared, self._audit.excused, time.monotonic() - self._began,
         )  # fmt: skip
 
     def _say(self, text: str) -> None:
