@@ -220,7 +220,6 @@ class Healer:
             self.ledger.add(Case(record, Phase.QUEUED))
         if self.ledger.report(event.span, event.records, event.last, event.filtered):
             self._host.succeeded(now)
-        self._asks.pop(event.span, None)
         self._progress.settled()
 
     def _halted(self, halted: Halted, now: float) -> None:
@@ -268,6 +267,10 @@ class Healer:
         self.statements.worker_died(kept=died.kept)
         by_itself = not died.overran and not died.by_us
         for case in suspects:
+            if self._policy.batches and case.phase is Phase.QUEUED:
+                case.death = died.death if by_itself else None
+                self._ask_for(case.at)
+                continue
             overran = case.at in died.overran
             self._trouble.died_around(case, died.death if by_itself else None, overran, now)
         if by_itself:
@@ -277,6 +280,11 @@ class Healer:
         if not self._progress.halting:
             self._start_again(now)
 
+    def _ask_for(self, at: At) -> None:
+        """Those before it in its lane may be suspects too, and it must not overtake them."""
+        asked = self._asks.get(at.span, ())
+        self._asks[at.span] = (*asked, at.nth) if at.nth not in asked else asked
+
     def _start_again(self, now: float) -> None:
         policy = self._policy
         self._trouble.worker_lost(now)
@@ -284,6 +292,7 @@ class Healer:
         lanes_max = 1 if deaths >= policy.deaths_one_at_a_time else None
         delay_s = policy.retry_s(deaths, self._trouble.jitter) if deaths else 0.0
         self._said.append(Start(lanes_max, 0 if self.paused else None, delay_s))
+        self._asks = {span: asked for span, asked in self._asks.items() if span in self.ledger.spans}
         self._said += give_again(self.ledger, self._asks)
 
     def _unexplained_deaths(self, now: float) -> int:

@@ -140,9 +140,10 @@ class Lanes:
         span.tickets = {kept.nth: kept.ticket for kept in regive.records}
         span.known = set(span.tickets)
         span.hold = {kept.nth for kept in regive.records if kept.held}
+        span.ask = {kept.nth for kept in regive.records if kept.ask}
         span.keyless = {kept.nth for kept in regive.records if kept.keyless}
         span.todo = iter([(kept.nth, kept.record) for kept in regive.records])
-        span.slow, span.named, span.able = True, bool(span.hold), _REPORTED
+        span.slow, span.named, span.able = True, bool(span.hold or span.ask), _REPORTED
         self._known[span.number] = span
         self.spans.append(span)
 
