@@ -127,7 +127,7 @@ def make_kcl(seed: int, fleet: Plan) -> KclPlan:
             case _:
                 where = dice.choice(["dynamodb", fleet.quarantine])
                 blows.append(Blow("trouble", where, *_when(dice), for_s=dice.uniform(0.2, 1.5)))
-    return KclPlan(seed, tuple(records(dice, dice.randint(60, 250), fleet.shards, fleet.ordering)), tuple(blows))
+    return KclPlan(seed, tuple(records(dice, _count(dice, fleet.processor) // 2, fleet.shards, fleet.ordering)), tuple(blows))
 
 
 def make(seed: int) -> Plan:
@@ -148,9 +148,14 @@ def make(seed: int) -> Plan:
         state=state,
         quarantine=quarantine,
         work_s=work_s,
-        entries=tuple(records(dice, dice.randint(120, 400), shards, ordering)),
+        entries=tuple(records(dice, _count(dice, processor), shards, ordering)),
         lives=(*lives, _life(dice, places, last=True)),
     )
+
+
+def _count(dice: random.Random, processor: str) -> int:
+    """A death in a batch is followed by a cell for each of its records: few, or a round takes minutes."""
+    return dice.randint(50, 100) if processor == "Batches" else dice.randint(120, 400)
 
 
 def records(dice: random.Random, count: int, shards: int, ordering: str) -> list[Entry]:
