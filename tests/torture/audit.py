@@ -124,10 +124,19 @@ class Audit:
             newest[lane] = max(line.at, before or line.at)
 
     def reruns(self, lives: Iterable[list[Line]]) -> Iterator[Finding]:
-        """Who ran again although nothing that it ran in had died. In batches neighbours do, by design."""
-        if self._batches:
-            return
+        """Who ran again although a life before had settled and checkpointed it, or nothing that it ran in had died.
+        In batches neighbours do, by design."""
+        checkpoints: dict[str, list[int]] = {}
         for nth, life in enumerate(lives, 1):
+            for line in life:
+                if line.event == "start" and line.at in self.truth:
+                    behind = checkpoints.get(self.truth[line.at].shard_id)
+                    if behind is not None and line.at <= tuple(behind):
+                        yield Finding("doubles", f"{self.say(line.at)} ran in life {nth}, though behind the checkpoint")
+                elif line.event == "life over":
+                    checkpoints = line.rest["checkpoints"]
+            if self._batches:
+                continue
             runs: dict[At, list[int]] = defaultdict(list)
             shared = self._shared(life)
             workers = {pid for line in life if line.event == "life over" for pid in line.rest["workers"]}

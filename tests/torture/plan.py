@@ -127,7 +127,9 @@ def make_kcl(seed: int, fleet: Plan) -> KclPlan:
             case _:
                 where = dice.choice(["dynamodb", fleet.quarantine])
                 blows.append(Blow("trouble", where, *_when(dice), for_s=dice.uniform(0.2, 1.5)))
-    return KclPlan(seed, tuple(records(dice, _count(dice, fleet.processor) // 2, fleet.shards, fleet.ordering)), tuple(blows))
+    return KclPlan(
+        seed, tuple(records(dice, _count(dice, fleet.processor) // 2, fleet.shards, fleet.ordering)), tuple(blows)
+    )
 
 
 def make(seed: int) -> Plan:

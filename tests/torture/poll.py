@@ -244,9 +244,10 @@ class Round:
         if code not in ((0, 3, -signal.SIGKILL) if killed else (0, 3)) and not (unborn or unknown):
             self._found("left behind", f"exit code {code}")
         self.humans += code == 3
-        self._book.write("life over", workers=sorted(victims.workers))
+        checkpoints = self._ground.checkpoints()
+        self._book.write("life over", workers=sorted(victims.workers), checkpoints=checkpoints)
         self._book.look()
-        self.findings += self._audit.holes(self._book.lines, self._ground.asides(), self._ground.checkpoints())
+        self.findings += self._audit.holes(self._book.lines, self._ground.asides(), checkpoints)
         return code
 
     # -- the audit -----------------------------------------------------------------------------
