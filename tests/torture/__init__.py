@@ -28,9 +28,10 @@ streamheal's is asked.
     unsettled      a sick record that took effect, a filtered one that was run, one set aside twice, a wrong reason
     left behind    a process that outlived its host, a host that does not end, an exit code that is not documented
 
-What would make the oracle wrong is kept out. A cell is frozen before it is killed, and the book is read
-meanwhile: no record's cell is killed twice, because what dies alone twice is its own killer, as far as anybody
-could know (docs/judging.md). No more workers are killed in a life than stop a shard. Where the rules leave a
+What would make the oracle wrong is kept out. Whoever is to be killed is frozen before, and the book is read
+meanwhile: no record's cell is killed twice, nor a host twice in which it alone ran, because what dies alone
+twice is its own killer, as far as anybody could know (docs/judging.md). Should it happen all the same, the
+record counts as excused. No more workers are killed in a life than stop a shard. Where the rules leave a
 sick record undecided at the end of a backlog, the host calls a human and ends with exit code 3: then the
 stream goes on with healthy records, and another life must end with 0.
 

@@ -6,9 +6,10 @@ import json
 import os
 import random
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
-from tests.torture.book import Book
+from tests.torture.book import At, Book
 from tests.torture.plan import DEADLINE_S, Blow
 from tests.whole.running import processes_in, wait_until
 
@@ -48,6 +49,8 @@ class Victims:
         python = [pid for pid in everybody if b"\0-P\0-c\0" in command(pid)]
         if whom == "all":
             return [self.host, *everybody]
+        if whom == "ours":
+            return [self.host, *python]
         return [pid for pid in python if self._what(pid) == whom]
 
     def strike(self, blow: Blow) -> bool:
@@ -59,17 +62,37 @@ class Victims:
         if blow.how == "stop":
             return self._freeze(chosen, blow)
         (pid,) = chosen
-        if blow.whom in ("host", "stub", "daemon"):
+        if blow.how == "kill" and blow.whom == "host":
+            return self._kill_host()
+        if blow.whom in ("stub", "daemon"):
             self._book.write("struck", pid, how=blow.how, whom=blow.whom)
-            return sent(pid, signal.SIGKILL if blow.how == "kill" else signal.SIGTERM)
+            return sent(pid, signal.SIGKILL)
         return self._kill(pid)
+
+    def _kill_host(self) -> bool:
+        """What ran when a host died is as suspect as what ran in a cell that died, if nothing else ran."""
+        pids = self._stop(self.of_kind("ours"))
+        running = {at for pid in pids for at in self._book.running.get(pid, ())}
+        alone = running if len(running) == 1 else {at for pid in pids for at in self._alone(pid)} & running
+        if self._spared(alone):
+            for pid in pids:
+                sent(pid, signal.SIGCONT)
+            return False
+        self._book.struck_alone.update(alone)
+        self._book.write("struck", self.host, how="kill", whom="host")
+        return sent(self.host, signal.SIGKILL)
+
+    def _stop(self, pids: list[int]) -> list[int]:
+        stopped = [pid for pid in pids if sent(pid, signal.SIGSTOP)]
+        for pid in stopped:
+            wait_until(lambda pid=pid: state(pid) in "TZX")  # type: ignore[misc]
+        self.look()
+        return stopped
 
     def _kill(self, pid: int) -> bool:
         """Stopped first, so that what it is at is known and stays so."""
-        if not sent(pid, signal.SIGSTOP):
+        if not self._stop([pid]):
             return False
-        wait_until(lambda: state(pid) in "TZX")
-        self.look()
         alone = self._alone(pid)
         if alone and (len(alone) > 1 or self._spared(alone)):
             sent(pid, signal.SIGCONT)
@@ -78,7 +101,7 @@ class Victims:
         self._book.write("struck", pid, how="kill", whom=self._what(pid))
         return sent(pid, signal.SIGKILL)
 
-    def _alone(self, pid: int) -> list[tuple[int, int]]:
+    def _alone(self, pid: int) -> list[At]:
         """The record that this process runs alone. Two that are one: it may be about to, and we do not see which."""
         if pid in self.workers or pid not in self._book.initialized:
             return []
@@ -90,14 +113,11 @@ class Victims:
             return "worker"
         return "cell" if pid in self._book.initialized else "spare"
 
-    def _spared(self, alone: list[tuple[int, int]]) -> bool:
+    def _spared(self, alone: Iterable[At]) -> bool:
         return any(self._book.struck_alone[at] for at in alone)
 
     def _freeze(self, pids: list[int], blow: Blow) -> bool:
-        stopped = [pid for pid in pids if sent(pid, signal.SIGSTOP)]
-        for pid in stopped:
-            wait_until(lambda pid=pid: state(pid) in "TZX")  # type: ignore[misc]
-        self.look()
+        stopped = self._stop(pids)
         long = blow.for_s > DEADLINE_S / 2
         alone = [self._alone(pid) for pid in stopped if pid != self.host]
         spared = long and any(len(one) > 1 or self._spared(one) for one in alone)

@@ -126,15 +126,15 @@ class Round:
     def _live(self, life: Life, *more: str) -> None:
         host, victims = self._start(*more)
         self._suffer(host, victims, life.blows)
+        killed = False
         if self._await(host, life.end):
-            if life.end.how == "kill":
-                self._strike(host, victims, life.end)
-            else:
+            killed = life.end.how == "kill" and self._strike(host, victims, life.end)
+            if not killed and host.poll() is None:
                 self._say("SIGTERM")
                 self.blows["term host"] += 1
                 self._book.write("struck", host.pid, how="term", whom="host")
                 host.send_signal(signal.SIGTERM)
-        self._over(host, victims, killed=life.end.how == "kill")
+        self._over(host, victims, killed=killed)
 
     def _last(self, life: Life) -> None:
         """Until it ends by itself with 0, while the stream goes on for as long as somebody is undecided."""
@@ -204,13 +204,15 @@ class Round:
             signal.sigtimedwait([], 0.005)
         return False
 
-    def _strike(self, host: Any, victims: Victims, blow: Blow) -> None:
+    def _strike(self, host: Any, victims: Victims, blow: Blow) -> bool:
         """Whoever is wanted may be there in a moment only: a cell, above all."""
-        if self._until(host, lambda: victims.strike(blow), _FIND_S_MAX):
+        found = self._until(host, lambda: victims.strike(blow), _FIND_S_MAX)
+        if found:
             self._book.look()
             line = next(line for line in reversed(self._book.lines) if line.event == "struck")
             self.blows[f"{blow.how} {line.rest['whom']}"] += 1
             self._say(f"{blow.how} {line.rest['whom']} {line.pid} {f'for {blow.for_s} s' if blow.for_s else ''}")
+        return found
 
     def _trouble(self, blow: Blow) -> None:
         if blow.whom == "folder" and self._book.effects == self._effects_before:
