@@ -74,13 +74,16 @@ class Victims:
         pids = self._stop(self.of_kind("ours"))
         running = {at for pid in pids for at in self._book.running.get(pid, ())}
         alone = running if len(running) == 1 else {at for pid in pids for at in self._alone(pid)} & running
-        if self._spared(alone):
-            for pid in pids:
-                sent(pid, signal.SIGCONT)
-            return False
-        self._book.struck_alone.update(alone)
-        self._book.write("struck", self.host, how="kill", whom="host")
-        return sent(self.host, signal.SIGKILL)
+        spared = self._spared(alone)
+        if not spared:
+            self._book.struck_alone.update(alone)
+            self._book.write("struck", self.host, how="kill", whom="host")
+            sent(self.host, signal.SIGKILL)
+            wait_until(lambda: state(self.host) in "ZX")
+        for pid in pids:
+            # One that only just began has not come to where it asks to die with its host.
+            sent(pid, signal.SIGCONT)
+        return not spared
 
     def _stop(self, pids: list[int]) -> list[int]:
         stopped = [pid for pid in pids if sent(pid, signal.SIGSTOP)]

@@ -222,6 +222,9 @@ def _blows(dice: random.Random, places: list[str]) -> list[Blow]:
             whom = dice.choice(["worker", "worker", "cell", "cell", "spare"])
             # Several in a row, sometimes.
             again = [Blow("kill", whom, 0, 0.02) for _ in range(dice.choice([0, 0, 0, 1]))]
+            if whom == "worker" and dice.random() < 0.6:
+                # Those who stood beside run alone now.
+                again += [Blow("kill", "cell", 0, 0.02) for _ in range(dice.choice([1, 2]))]
             return [Blow("kill", whom, *_when(dice)), *again]
         case "stop":
             whom = dice.choice(["worker", "spare", "cell", "host", "all"])
