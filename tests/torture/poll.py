@@ -222,15 +222,19 @@ class Round:
         self.blows[what] += 1
 
     def _over(self, host: Any, victims: Victims, *, killed: bool = False, within_s: float = _END_S_MAX) -> int:
-        until = time.monotonic() + within_s
+        """`within_s`: how long nothing at all may happen before it ends."""
+        lines, until = 0, 0.0
         while host.poll() is None:
             if self._stopped():
                 raise Stopped
+            self._book.look()
+            if len(self._book.lines) > lines:
+                lines, until = len(self._book.lines), time.monotonic() + within_s
             if time.monotonic() > until:
-                self._found("left behind", f"host {host.pid} has not ended within {within_s:.0f} s")
+                self._found("left behind", f"host {host.pid} stands still for {within_s:.0f} s, and does not end")
                 host.kill()
                 host.wait()
-                break
+                killed = True
             signal.sigtimedwait([], 0.01)
         code: int = host.returncode
         victims.look()
