@@ -17,6 +17,8 @@ from functools import partial
 from itertools import groupby
 from pathlib import Path
 
+from streamheal.engines.kcl.jars import find_jars, find_java
+from streamheal.errors import UsageError
 from streamheal.local import LocalAws
 from tests.conftest import Aws
 from tests.torture.audit import Finding
@@ -130,6 +132,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="the summary as JSON, on stdout")
     parser.add_argument("--keep", action="store_true", help="keep the folders of rounds that found nothing")
     options = parser.parse_args(arguments)
+    if options.engine != "poll":
+        try:
+            find_java()
+            find_jars()
+        except UsageError as error:
+            parser.error(str(error))
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
     torture = Torture(folder, keep=options.keep)
     for number in (signal.SIGINT, signal.SIGTERM):
