@@ -165,10 +165,12 @@ class Starts:
     def doubt(self, shard_id: str) -> Position | None:
         """Who was set aside last here, if that was with nobody to ask and nothing has succeeded since."""
         kept = self._rows.read(self._prefix + shard_id).get("doubt")
-        if isinstance(kept, str):
-            sequence, _, sub_sequence = kept.partition("/")
+        if not kept:
+            return None
+        sequence, _, sub_sequence = str(kept).partition("/")
+        if all(part.isascii() and part.isdecimal() for part in (sequence, sub_sequence)):
             return Position(int(sequence), int(sub_sequence))
-        return _SOMEBODY if kept else None  # an earlier version kept no more than that there is a doubt
+        return _SOMEBODY  # an earlier version kept no more than that there is a doubt; or the row is damaged
 
     def set_doubt(self, shard_id: str, doubt: Position | None) -> None:
         self._rows.change(self._prefix + shard_id, lambda value: {**value, "doubt": _at(doubt)})

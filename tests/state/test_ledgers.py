@@ -145,8 +145,10 @@ def test_doubt_outlives_the_host_and_its_starts(state: SqliteState) -> None:
     assert starts.doubt(SHARD) is None
 
 
-def test_a_doubt_that_an_earlier_version_kept_is_about_nobody_in_particular(state: SqliteState) -> None:
-    state.write("shop-orders#start", f"orders/{SHARD}", {"doubt": True}, replaces=None)
+@pytest.mark.parametrize("kept", [True, "12", "12/x", "/", [1], {"sequence": 12}])
+def test_a_doubt_that_cannot_be_understood_is_about_nobody_in_particular(state: SqliteState, kept: object) -> None:
+    """An earlier version kept no more than that there is one."""
+    state.write("shop-orders#start", f"orders/{SHARD}", {"doubt": kept}, replaces=None)
     doubt = Starts(state, "shop-orders", "orders").doubt(SHARD)
     assert doubt is not None
     assert doubt < FAR
