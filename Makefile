@@ -3,6 +3,7 @@
 # make test      the whole test suite
 # make coverage  the same, and which lines it reached; takes minutes longer
 # make check     style, types and the direction of imports
+# make torture   kill rounds: ROUNDS=…, SEED=… of the first, ENGINE=poll|kcl|both, JOBS=…
 # make bench     measures, and writes bench/results.json
 # make clean     removes what these made
 
@@ -35,7 +36,7 @@ KCL = $(BIN)/python -c 'import amazon_kclpy' 2>/dev/null \
 	|| $(PIP) --no-deps -r requirements/kcl-ext.txt 2>/dev/null \
 	|| echo "KCL's jars cannot be had here: the engine kcl is left out, and its tests are skipped"
 
-.PHONY: install demo test coverage check bench clean
+.PHONY: install demo test coverage check torture bench clean
 
 install: $(INSTALLED)
 
@@ -66,6 +67,12 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+ROUNDS ?= 20
+SEED ?= 1
+ENGINE ?= poll
+torture: install
+	@$(BIN)/python -m tests.torture --rounds $(ROUNDS) --seed $(SEED) --engine $(ENGINE) $(if $(JOBS),--jobs $(JOBS)) $(TORTURE_ARGUMENTS)
 
 # amazon_kclpy is what we are compared with.
 bench: install

@@ -71,7 +71,9 @@ class Healer:
         over: Nothing will be decided any more.
     """
 
-    def __init__(self, shard_id: str, policy: Policy, host: Host, *, starts: int = 1, doubt: bool = False) -> None:
+    def __init__(
+        self, shard_id: str, policy: Policy, host: Host, *, starts: int = 1, doubt: Position | None = None
+    ) -> None:
         """`starts`: how often a host has begun from this shard's checkpoint, this time included."""
         self.shard_id = shard_id
         self.ledger = Ledger()
@@ -101,11 +103,11 @@ class Healer:
     @property
     def curious(self) -> bool:
         """Whether `Witnessed` is of any use: only in trouble."""
-        return bool(self._trouble.cases.undecided) or self._trouble.doubt
+        return bool(self._trouble.cases.undecided) or self._trouble.doubt is not None
 
     @property
-    def doubt(self) -> bool:
-        """The last verdict was NOBODY_ELSE, and nothing has succeeded since.
+    def doubt(self) -> Position | None:
+        """Who was set aside last, if that was with NOBODY_ELSE and nothing has succeeded since.
 
         Must outlive the host: the next life would convict another in the same outage.
         """
@@ -218,7 +220,6 @@ class Healer:
             self.ledger.add(Case(record, Phase.QUEUED))
         if self.ledger.report(event.span, event.records, event.last, event.filtered):
             self._host.succeeded(now)
-        self._asks.pop(event.span, None)
         self._progress.settled()
 
     def _halted(self, halted: Halted, now: float) -> None:
@@ -266,6 +267,10 @@ class Healer:
         self.statements.worker_died(kept=died.kept)
         by_itself = not died.overran and not died.by_us
         for case in suspects:
+            if self._policy.batches and case.phase is Phase.QUEUED:
+                case.death = died.death if by_itself else None
+                self._ask_for(case.at)
+                continue
             overran = case.at in died.overran
             self._trouble.died_around(case, died.death if by_itself else None, overran, now)
         if by_itself:
@@ -275,6 +280,11 @@ class Healer:
         if not self._progress.halting:
             self._start_again(now)
 
+    def _ask_for(self, at: At) -> None:
+        """Those before it in its lane may be suspects too, and it must not overtake them."""
+        asked = self._asks.get(at.span, ())
+        self._asks[at.span] = (*asked, at.nth) if at.nth not in asked else asked
+
     def _start_again(self, now: float) -> None:
         policy = self._policy
         self._trouble.worker_lost(now)
@@ -282,6 +292,7 @@ class Healer:
         lanes_max = 1 if deaths >= policy.deaths_one_at_a_time else None
         delay_s = policy.retry_s(deaths, self._trouble.jitter) if deaths else 0.0
         self._said.append(Start(lanes_max, 0 if self.paused else None, delay_s))
+        self._asks = {span: asked for span, asked in self._asks.items() if span in self.ledger.spans}
         self._said += give_again(self.ledger, self._asks)
 
     def _unexplained_deaths(self, now: float) -> int:

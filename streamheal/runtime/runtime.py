@@ -36,8 +36,8 @@ class Starts(Protocol):
 
     def count(self, shard_id: str, position: Position | None) -> int: ...
     def forget(self, shard_id: str, position: Position | None, count: int) -> None: ...
-    def doubt(self, shard_id: str) -> bool: ...
-    def set_doubt(self, shard_id: str, doubt: bool) -> None: ...
+    def doubt(self, shard_id: str) -> Position | None: ...
+    def set_doubt(self, shard_id: str, doubt: Position | None) -> None: ...
 
 
 class _Beginning:
@@ -319,7 +319,7 @@ class Runtime:
             return False
         return True
 
-    async def remember_doubt(self, shard_id: str, doubt: bool) -> None:
+    async def remember_doubt(self, shard_id: str, doubt: Position | None) -> None:
         await self._insist(lambda: self._starts.set_doubt(shard_id, doubt))
 
     def spawn(self, chore: Coroutine[Any, Any, None]) -> None:

@@ -9,6 +9,7 @@ Nothing is decided here. A branch in this file asks which decision it is, never 
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 
@@ -58,7 +59,7 @@ class ShardRun:
     """Carries out a healer's decisions for one shard, and tells it what became of them."""
 
     def __init__(
-        self, runtime: Surroundings, shard: Shard, starts: int, doubt: bool, after: Position | None = None
+        self, runtime: Surroundings, shard: Shard, starts: int, doubt: Position | None, after: Position | None = None
     ) -> None:
         self.shard = shard
         self._runtime = runtime
@@ -80,6 +81,7 @@ class ShardRun:
         self._initialize_failures = 0
         self._curious = False
         self._doubt = doubt
+        self._doubting = asyncio.Lock()
         self._was_paused = self._was_forgone = False
         self._hook_asked = False
         self._last_failure: str | None = None
@@ -243,21 +245,22 @@ class ShardRun:
             )
             self.tell(Stored(at))
 
-        if self.healer.doubt and not self._doubt:
-            # The next life must know that somebody was convicted with nobody to ask, or it
-            # might convict another in the same outage (docs/judging.md).
-            self._doubt = True
-            self._runtime.spawn(self._doubt_then_keep(lambda: self._runtime.keeper.keep(envelope, answer)))
-        else:
+        if self.healer.doubt in (None, self._doubt):
             self._runtime.keeper.keep(envelope, answer)
+        else:
+            # The next life must know who was convicted with nobody to ask, or it might convict
+            # another in the same outage (docs/judging.md).
+            self._doubt = self.healer.doubt
+            self._runtime.spawn(self._remember_doubt(lambda: self._runtime.keeper.keep(envelope, answer)))
 
-    async def _doubt_then_keep(self, keep: Callable[[], None]) -> None:
-        await self._runtime.remember_doubt(self.shard.shard_id, True)
-        keep()
+    async def _remember_doubt(self, then: Callable[[], None] = lambda: None) -> None:
+        """As it stands. One write at a time: the last word must stay the last."""
+        async with self._doubting:
+            await self._runtime.remember_doubt(self.shard.shard_id, self.healer.doubt)
+        then()
 
     async def _checkpoint(self, position: Position) -> None:
-        kept = await self._runtime.checkpoint(self.shard.shard_id, position)
-        if kept:
+        if await self._runtime.checkpoint(self.shard.shard_id, position):
             self.tally.checkpoints += 1
             self._log.debug("checkpointed", **self._names(), sequence_number=str(position.sequence))
             self.seat.resumes_after(position)
@@ -339,14 +342,12 @@ class ShardRun:
                 why="a worker ended with records that the processor had not checkpointed",
                 until="the shard is begun anew: they are given again then",
             )
-        if self._doubt and not healer.doubt:
-            self._doubt = False
-            self._runtime.spawn(self._runtime.remember_doubt(self.shard.shard_id, False))
+        if self._doubt is not None and healer.doubt is None:
+            self._doubt = None
+            self._runtime.spawn(self._remember_doubt())
         self._runtime.wake_at(healer.wakes_at)
 
     def tick(self, now: float) -> None:
-        if self.healer.over:
-            return
         wakes_at = self.healer.wakes_at
         if wakes_at is not None and wakes_at <= now:
             self.tell(Signal.TICKED)
@@ -390,8 +391,7 @@ class ShardRun:
             return "the processor's initialize fails"
         if self.healer.paused:
             return "paused: different records fail, and none succeeds"
-        undecided = len(self.healer.undecided)
-        if undecided:
+        if undecided := len(self.healer.undecided):
             return f"{undecided} suspect{'s' if undecided > 1 else ''} to be judged"
         return None
 

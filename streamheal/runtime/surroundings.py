@@ -50,7 +50,7 @@ class Surroundings(Protocol):
     async def checkpoint(self, shard_id: str, position: Position) -> bool:
         """Whether it was kept."""
 
-    async def remember_doubt(self, shard_id: str, doubt: bool) -> None:
+    async def remember_doubt(self, shard_id: str, doubt: Position | None) -> None:
         """Durably, however long that takes."""
 
     def spawn(self, chore: Coroutine[Any, Any, None]) -> None: ...

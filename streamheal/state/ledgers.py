@@ -147,6 +147,9 @@ def _checkpoint(shard_id: str, value: dict[str, Any]) -> Checkpoint:
     return Checkpoint(None if sequence is None else Position(int(sequence), sub_sequence), ended, began)
 
 
+_SOMEBODY = Position(0)
+
+
 class Starts:
     """What a host must know of its earlier lives. Blocking."""
 
@@ -175,12 +178,18 @@ class Starts:
 
         self._rows.change(self._prefix + shard_id, none)
 
-    def doubt(self, shard_id: str) -> bool:
-        """Whether the last to be set aside here was so with nobody to ask, and nothing succeeded since."""
-        return bool(self._rows.read(self._prefix + shard_id).get("doubt"))
+    def doubt(self, shard_id: str) -> Position | None:
+        """Who was set aside last here, if that was with nobody to ask and nothing has succeeded since."""
+        kept = self._rows.read(self._prefix + shard_id).get("doubt")
+        if not kept:
+            return None
+        sequence, _, sub_sequence = str(kept).partition("/")
+        if all(part.isascii() and part.isdecimal() for part in (sequence, sub_sequence)):
+            return Position(int(sequence), int(sub_sequence))
+        return _SOMEBODY  # an earlier version kept no more than that there is a doubt; or the row is damaged
 
-    def set_doubt(self, shard_id: str, doubt: bool) -> None:
-        self._rows.change(self._prefix + shard_id, lambda value: {**value, "doubt": doubt})
+    def set_doubt(self, shard_id: str, doubt: Position | None) -> None:
+        self._rows.change(self._prefix + shard_id, lambda value: {**value, "doubt": _at(doubt)})
 
 
 def _at(position: Position | None) -> str | None:

@@ -139,7 +139,7 @@ class ShardSeat:
             known.ticket = HOST_TICKETS_FROM + process.tickets_given
             process.tickets_given += 1
             process.journal.set_ticket(known.ticket, FAILED if held else OPEN)
-            kept.append(wire.Kept(nth, known.ticket, held, known.record, known.keyless))
+            kept.append(wire.Kept(nth, known.ticket, held, known.record, known.keyless, nth in give.ask))
         if kept:
             self._send(wire.Regive(self.number, book.number, tuple(kept)))
 

@@ -66,6 +66,7 @@ class Kept(msgspec.Struct, array_like=True):
     held: bool
     record: Record
     keyless: bool = False
+    ask: bool = False
 
 
 class Regive(Message):

@@ -258,6 +258,7 @@ class FakeStarts:
     def __init__(self) -> None:
         self.counted: list[tuple[str, Position | None]] = []
         self.forgotten: list[str] = []
+        self.doubts: list[Position | None] = []
 
     def forget(self, shard_id: str, position: Position | None, count: int) -> None:
         self.forgotten.append(shard_id)
@@ -266,10 +267,11 @@ class FakeStarts:
         self.counted.append((shard_id, position))
         return 1
 
-    def doubt(self, shard_id: str) -> bool:
-        return False
+    def doubt(self, shard_id: str) -> Position | None:
+        return self.doubts[-1] if self.doubts else None
 
-    def set_doubt(self, shard_id: str, doubt: bool) -> None: ...
+    def set_doubt(self, shard_id: str, doubt: Position | None) -> None:
+        self.doubts.append(doubt)
 
 
 def attempt(outcome: str, exception_type: str | None) -> Attempt:

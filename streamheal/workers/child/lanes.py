@@ -140,9 +140,10 @@ class Lanes:
         span.tickets = {kept.nth: kept.ticket for kept in regive.records}
         span.known = set(span.tickets)
         span.hold = {kept.nth for kept in regive.records if kept.held}
+        span.ask = {kept.nth for kept in regive.records if kept.ask}
         span.keyless = {kept.nth for kept in regive.records if kept.keyless}
         span.todo = iter([(kept.nth, kept.record) for kept in regive.records])
-        span.slow, span.named, span.able = True, bool(span.hold), _REPORTED
+        span.slow, span.named, span.able = True, bool(span.hold or span.ask), _REPORTED
         self._known[span.number] = span
         self.spans.append(span)
 
@@ -150,7 +151,9 @@ class Lanes:
         """Run a blocked record again, in its lane. One not yet come to is simply no longer held."""
         found = self.heads.pop((again.span, again.nth), None)
         if found is None:
-            self._known[again.span].hold.discard(again.nth)
+            span = self._known[again.span]
+            span.hold.discard(again.nth)
+            span.again[again.nth] = again.record
             return
         key, lane = found
         assert lane.head is not None
@@ -254,7 +257,7 @@ class Lanes:
                 key = self.key_of(span, nth, record)
                 lane = busy.get(key, _FREE)
                 if lane is None and mine and key in mine and nth not in span.hold and nth not in span.ask:
-                    return span, nth, record, key
+                    return span, nth, span.as_told(nth, record), key
                 if lane is not _FREE:
                     self.queue(key, span, nth, record)
                 elif (span.hold and nth in span.hold) or (span.ask and nth in span.ask):
@@ -262,7 +265,7 @@ class Lanes:
                     self._block_unrun(span, nth, key, lane)
                 else:
                     busy[key] = None
-                    return span, nth, record, key
+                    return span, nth, span.as_told(nth, record), key
             self.spans.popleft()
         return None
 
@@ -338,7 +341,7 @@ class Lanes:
             return None
         self._unqueued(lane, span)
         lane.queue.popleft()
-        return span, nth, record, key
+        return span, nth, span.as_told(nth, record), key
 
     def settle_one(self, span: Span, nth: int, filtered: bool) -> None:
         """As `done`, but its lane is not left yet."""
@@ -404,7 +407,7 @@ class Lanes:
                 self._block_unrun(span, nth, key, lane)
                 return None
             else:
-                return span, nth, record, key
+                return span, nth, span.as_told(nth, record), key
         del self.busy[key]
         return None
 
