@@ -116,11 +116,15 @@ class Books:
         if not book.known:
             del self.spans[at.span]
 
-    def reported(self, done: wire.Finished) -> tuple[Slot, tuple[Named, ...]]:
-        """The span is over but for known records. Returns its slot, and who is known only now."""
+    def reported(self, done: wire.Finished, journal: Journal | None) -> tuple[Slot, tuple[Named, ...], int]:
+        """The span is over but for known records.
+
+        Returns its slot, who is known only now, and how many are settled by this that are not marked so.
+        """
         book = self.spans[done.span]
         slot = book.slot
         assert slot is not None, f"span {done.span} is reported twice"
+        unmarked = self._unmarked(journal, book, done) if journal is not None else 0
         held = []
         for nth, ticket in done.tickets:
             new = nth not in book.known
@@ -135,7 +139,7 @@ class Books:
         book.known = {nth: known for nth, known in book.known.items() if not known.done}
         if not book.known:
             del self.spans[done.span]
-        return slot, tuple(held)
+        return slot, tuple(held), unmarked
 
     def clear(self) -> list[Slot]:
         """Forget all. Returns the slots that were in use."""
@@ -185,6 +189,17 @@ class Books:
         if page is None:
             return 0
         return page.states.count(DONE) - sum(page.states[nth] == DONE for nth in book.known if nth < page.records)
+
+    def _unmarked(self, journal: Journal, book: Book, done: wire.Finished) -> int:
+        assert book.slot is not None
+        if not done.records or journal.all_done(book.slot.index, book.serial, done.records):
+            return 0
+        page = journal.page(book.slot.index, book.serial)
+        states = b"" if page is None else page.states
+        by_themselves = {*book.known, *(nth for nth, _ in done.tickets)}
+        settled = states.count(DONE) + states.count(FILTERED)
+        of_known = sum(states[nth] in (DONE, FILTERED) for nth in by_themselves if nth < len(states))
+        return max(0, done.records - len(by_themselves) - (settled - of_known))
 
     def running(self, journal: Journal) -> list[At]:
         found = []

@@ -230,9 +230,9 @@ class ShardSeat:
     def _finished(self, done: wire.Finished) -> None:
         last = None if done.sequence is None else Position(int(done.sequence), done.sub_sequence)
         self._unstated.reported(self.books.spans[done.span], last, (nth for nth, _ in done.tickets))
-        slot, held = self.books.reported(done)
+        slot, held, unmarked = self.books.reported(done, None if self.process is None else self.process.journal)
         self._pool.give_back(slot)
-        self.listener.happened(SpanDone(done.span, done.records, last, done.filtered, held))
+        self.listener.happened(SpanDone(done.span, done.records, last, done.filtered, held, unmarked))
 
     def _succeeded(self, at: At, filtered: bool) -> None:
         if self._unstated.owes:
