@@ -153,6 +153,7 @@ class Parts:
             chronicle=self.chronicle,
             until_caught_up=settings.until_caught_up,
             retention_s=retention_s,
+            blocked_s=settings.blocked_s,
         )
 
     async def keep_owning(self) -> None:

@@ -55,6 +55,7 @@ from streamheal.core.policy import Policy
 from streamheal.core.progress import Progress
 from streamheal.core.statements import Statements
 from streamheal.core.trouble import Trouble
+from streamheal.core.waiting import Wait, Waits, waits
 from streamheal.records import Position
 
 _NEVER = float("inf")
@@ -136,6 +137,18 @@ class Healer:
     def undecided(self) -> tuple[At, ...]:
         """Open records that failed or are suspect, and are not yet judged."""
         return tuple(sorted(self._trouble.cases.undecided))
+
+    def waits(self, oldest: At | None) -> Wait | None:
+        """What the oldest open record waits for. None is open: whether the engine has yet to answer."""
+        if oldest is None:
+            return None if self.unacknowledged is None else Wait(Waits.ENGINE)
+        trouble = self._trouble
+        return waits(self.ledger.case(oldest), probe_at=trouble.probe_at, human_called=trouble.human_called)
+
+    @property
+    def unacknowledged(self) -> Position | None:
+        """The checkpoint that the engine has yet to acknowledge."""
+        return self._progress.asked
 
     @property
     def wakes_at(self) -> float | None:

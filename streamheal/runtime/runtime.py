@@ -65,6 +65,7 @@ class Runtime:
         chronicle: Chronicle,
         until_caught_up: bool = False,
         retention_s: float | None = None,
+        blocked_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         dice: Callable[[], float] = random.random,
@@ -72,7 +73,7 @@ class Runtime:
         self.engine, self.pool, self.policy, self.keeper, self.seal = engine, pool, policy, keeper, seal
         self.chronicle = chronicle
         self.core_host = Host(policy)
-        self.retention_s = retention_s
+        self.retention_s, self.blocked_s = retention_s, blocked_s or float("inf")
         self.clock, self.wall_clock, self.dice = clock, wall_clock, dice
         self.deaths: Counter[str] = Counter()
         self.needs_human = False
@@ -307,6 +308,8 @@ class Runtime:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(0.1)
+            for run in list(self._shards.values()):
+                run.look(self.clock())
             self._look_whether_done()
 
     # -- what shards ask for ------------------------------------------------------------------

@@ -42,8 +42,9 @@ from streamheal.core.messages import (
 )
 from streamheal.engines.base import Batch
 from streamheal.quarantine.prose import title
-from streamheal.records import Position, Shard
+from streamheal.records import Position, Record, Shard
 from streamheal.runtime import faults, telling
+from streamheal.runtime.blocked import Blocked
 from streamheal.runtime.casebook import Casebook
 from streamheal.runtime.faults import for_this_shard
 from streamheal.runtime.figures import ShardFigures
@@ -74,6 +75,7 @@ class ShardRun:
         self.at_tip = False
         self.over = False
         self._casebook = Casebook()
+        self._blocked = Blocked(self.healer, self.seat, self._casebook, self._log, self._id_of)
         self._spans = 0
         self._inbox: deque[Event] = deque()
         self._handling = False
@@ -270,7 +272,7 @@ class ShardRun:
             case Done(at, filtered, alone):
                 if alone and not filtered:
                     record = self.seat.record(at)
-                    telling.cleared(self._log, self._names(), record, self._runtime.seal.id_of(record, self.shard))
+                    telling.cleared(self._log, self._names(), record, self._id_of(record))
                 self._close(at)
             case Stored(at):
                 self._close(at)
@@ -381,23 +383,14 @@ class ShardRun:
         return self.at_tip and not ledger.in_flight and ledger.first_open() is None
 
     def figures(self) -> ShardFigures:
-        runtime = self._runtime
-        return self.tally.figures(
-            now=runtime.clock(),
-            wall_now=runtime.wall_clock(),
-            retention_s=runtime.retention_s,
-            waits_for=self._waits_for(),
-        )
+        waits_for = "the processor's initialize fails" if self._initialize_failures else self._blocked.waits_for
+        return self.tally.figures(self._runtime, waits_for)
 
-    def _waits_for(self) -> str | None:
-        if self._initialize_failures:
-            return "the processor's initialize fails"
-        if self.healer.paused:
-            return "paused: different records fail, and none succeeds"
-        undecided = len(self.healer.undecided)
-        if undecided:
-            return f"{undecided} suspect{'s' if undecided > 1 else ''} to be judged"
-        return None
+    def look(self, now: float) -> None:
+        self._blocked.look(now, self._runtime.blocked_s, self._names(), seated=self._seated)
+
+    def _id_of(self, record: Record) -> str:
+        return self._runtime.seal.id_of(record, self.shard)
 
     def _names(self) -> dict[str, str]:
         return {"stream": self.shard.stream, "shard_id": self.shard.shard_id}

@@ -43,6 +43,7 @@ class Surroundings(Protocol):
     core_host: Host
     deaths: Counter[str]
     retention_s: float | None
+    blocked_s: float
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
     dice: Callable[[], float]

@@ -19,6 +19,7 @@ from streamheal.workers.journal import DONE, FILTERED, OPEN, RUNNING, Journal
 _ARRIVAL = re.compile(rb'pproximateArrivalTimestamp"\s*:\s*([0-9.eE+]+)')
 _MILLISECONDS_FROM = 1e11
 
+_SETTLED = bytes(state in (DONE, FILTERED) for state in range(256))
 _OPEN_AGAIN = bytes(state if state in (DONE, FILTERED) else OPEN for state in range(256))
 
 
@@ -148,6 +149,34 @@ class Books:
         return slots
 
     # -- what can be asked ---------------------------------------------------------------
+
+    def first_open(self, span: int, journal: Journal | None) -> int | None:
+        """Place of the first record of a span under way that is not settled; None: nothing of it is marked."""
+        book = self.spans.get(span)
+        if book is None or book.slot is None:
+            return None
+        page = journal.page(book.slot.index, book.serial) if journal is not None and book.given else None
+        states = page.states if page is not None else book.states
+        if states is None:
+            return None
+        settled = (nth for nth, known in book.known.items() if known.done)
+        marks = bytearray(states.translate(_SETTLED))
+        for nth in settled:
+            marks[nth : nth + 1] = b"\1" if nth < len(marks) else b""
+        found = marks.find(0)
+        return found if found >= 0 else None
+
+    def peek(self, at: At) -> Record | None:
+        """A record as it is, decoded for this once: whoever is known here is the core's, or will be."""
+        book = self.spans.get(at.span)
+        if book is None:
+            return None
+        if known := book.known.get(at.nth):
+            return known.record
+        if book.slot is None:
+            return None
+        records = book.records or self._decode(book.dialect, book.slot.view[: book.length], book.after)
+        return plain(records[at.nth]) if at.nth < len(records) else None
 
     def arrival(self) -> float | None:
         """Unix time at which the oldest record still kept arrived, as far as known."""

@@ -126,6 +126,12 @@ class Seat(Protocol):
         """Records done that the core has not heard of: their span is not reported yet. For people,
         to whom a span of 10,000 slow records would seem to stand still."""
 
+    def first_open(self, span: int) -> int | None:
+        """Place of the first record that is open in a span under way, as its marks say; None: it is not begun."""
+
+    def peek(self, at: At) -> Record | None:
+        """A record that is open, known or not: for people, and without becoming known by it."""
+
     def arrival(self) -> float | None:
         """Unix time at which the oldest record still kept arrived in the stream, as far as known."""
 

@@ -174,6 +174,12 @@ class ShardSeat:
     def forget(self, at: At) -> None:
         self.books.forget(at)
 
+    def first_open(self, span: int) -> int | None:
+        return self.books.first_open(span, None if self.process is None else self.process.journal)
+
+    def peek(self, at: At) -> Record | None:
+        return self.books.peek(at)
+
     def arrival(self) -> float | None:
         return self.books.arrival()
 
@@ -299,17 +305,9 @@ class ShardSeat:
         for record in loss.running if not by_us else ():
             self.listener.died(record.at, self._attempt(process, record.at, overran))
         kept, again = self._kept(loss)
+        late = () if overran is None or self._pool.batches else tuple(sorted(overran))
         self.listener.happened(
-            WorkerDied(
-                death,
-                tuple(loss.running),
-                tuple(loss.done),
-                () if overran is None or self._pool.batches else tuple(sorted(overran)),
-                total,
-                by_us,
-                kept,
-                again,
-            )
+            WorkerDied(death, tuple(loss.running), tuple(loss.done), late, total, by_us, kept, again)
         )
         if self._halting:
             self.listener.happened(self.books.halted())
