@@ -22,6 +22,7 @@ from streamheal.errors import Unavailable
 from streamheal.records import Position, Shard
 from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.figures import ShardFigures
+from streamheal.runtime.histogram import Histogram
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.shard import ShardRun
 from streamheal.runtime.surroundings import Seal
@@ -76,6 +77,7 @@ class Runtime:
         self.retention_s, self.blocked_s = retention_s, blocked_s or float("inf")
         self.clock, self.wall_clock, self.dice = clock, wall_clock, dice
         self.deaths: Counter[str] = Counter()
+        self.process_seconds = Histogram()
         self.needs_human = False
         self._starts = starts
         self._until_caught_up = until_caught_up

@@ -150,6 +150,9 @@ class ShardRun:
     def worker_died(self, cause: str) -> None:
         self._runtime.deaths[cause] += 1
 
+    def took(self, seconds: float) -> None:
+        self._runtime.process_seconds.observe(seconds)
+
     def hook_failed(self, hook: Hook, attempt: Attempt) -> None:
         telling.failed(self._log, "hook_failed", self._names(), attempt, hook=hook)
 

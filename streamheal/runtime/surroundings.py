@@ -14,6 +14,7 @@ from streamheal.engines.base import Engine
 from streamheal.quarantine.envelope import Envelope
 from streamheal.records import Position, Record, Shard
 from streamheal.runtime.chronicle import Chronicle
+from streamheal.runtime.histogram import Histogram
 from streamheal.runtime.keeper import Keeper
 from streamheal.workers.port import Pool
 
@@ -42,6 +43,7 @@ class Surroundings(Protocol):
     chronicle: Chronicle
     core_host: Host
     deaths: Counter[str]
+    process_seconds: Histogram
     retention_s: float | None
     blocked_s: float
     clock: Callable[[], float]

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from streamheal.runtime.figures import ShardFigures
@@ -28,6 +28,13 @@ class Writes(Protocol):
         """Quarantine writes by outcome: `stored`, `unavailable`, `failed`."""
 
 
+class Times(Protocol):
+    sum: float
+
+    def buckets(self) -> list[tuple[str, int]]:
+        """Upper bounds, each with how many values are below it."""
+
+
 class Snapshot(Protocol):
     """What is asked of a running host, in its event loop's thread."""
 
@@ -37,6 +44,10 @@ class Snapshot(Protocol):
 
     @property
     def keeper(self) -> Writes: ...
+
+    @property
+    def process_seconds(self) -> Times:
+        """How long records took, by a sample of them."""
 
     def figures(self) -> Sequence[ShardFigures]:
         """Every shard this host has had. Of one that was lost with records open there may be two."""
@@ -66,6 +77,13 @@ class HostCollector(Collector):
         checkpoints = CounterMetricFamily("streamheal_checkpoints", "Checkpoints kept")
         checkpoints.add_metric((), sum(shard.checkpoints for shard in shards))
         yield checkpoints
+        took = self._host.process_seconds
+        yield HistogramMetricFamily(
+            "streamheal_process_seconds",
+            "How long records took that succeeded (batch processors: a call); up to four a second and shard are timed",
+            buckets=took.buckets(),
+            sum_value=took.sum,
+        )
 
 
 def registry(host: Snapshot) -> CollectorRegistry:

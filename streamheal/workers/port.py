@@ -84,6 +84,9 @@ class Listener(Protocol):
     def worker_died(self, cause: str) -> None:
         """For the metrics: `signal`, `exit`, `deadline` or `cell`; once a process, told to one of its shards."""
 
+    def took(self, seconds: float) -> None:
+        """For the metrics: how long a record took, or a call of a batch processor; told of a few."""
+
     def hook_failed(self, hook: Hook, attempt: Attempt) -> None: ...
 
     def ended(self) -> None:

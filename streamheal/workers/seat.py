@@ -194,6 +194,8 @@ class ShardSeat:
                 self._finished(message)
             case wire.Witness(_, since, until):
                 self.listener.happened(Witnessed(since, until))
+            case wire.Took(_, seconds):
+                self.listener.took(seconds)
             case wire.Succeeded(_, span, nth, filtered):
                 self._succeeded(At(span, nth), filtered)
             case wire.Failure():

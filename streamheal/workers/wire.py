@@ -1,7 +1,7 @@
 """What host and worker say to each other: whole messages over a socket that keeps them whole.
 
     host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Leave · End · Show · Alone · Go
-    worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Stated · Ended
+    worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Stated · Ended · Took
 
 A clean span costs one `Give` and one `Finished`, whatever its size. A message too long for
 one datagram goes in parts.
@@ -238,7 +238,14 @@ class Ended(Message):
     raised: Raised | None = None
 
 
-ToHost = Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended
+class Took(Message):
+    """How long one record took, or one call of a batch processor; told of a few."""
+
+    seat: int
+    seconds: float
+
+
+ToHost = Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended | Took
 
 pack = msgspec.msgpack.Encoder().encode
 unpack_for_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from streamheal.runtime.figures import ShardFigures
+from streamheal.runtime.histogram import Histogram
 
 
 class _Writes:
@@ -18,6 +19,7 @@ class OneOfEverything:
     def __init__(self) -> None:
         self.deaths = Counter(signal=1)
         self.keeper = _Writes()
+        self.process_seconds = Histogram()
 
     def figures(self) -> list[ShardFigures]:
         return [

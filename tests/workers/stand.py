@@ -77,6 +77,7 @@ class Ear:
         self.attempts: dict[At, list[Attempt]] = {}
         self.masked: dict[At, bytes | None] = {}
         self.deaths: list[str] = []
+        self.times: list[float] = []
         self.uninitialized: list[Attempt] = []
         self.hook_failures: list[tuple[Hook, Attempt]] = []
         self.up = self.over = False
@@ -118,6 +119,9 @@ class Ear:
 
     def worker_died(self, cause: str) -> None:
         self.deaths.append(cause)
+
+    def took(self, seconds: float) -> None:
+        self.times.append(seconds)
 
     def hook_failed(self, hook: Hook, attempt: Attempt) -> None:
         self.hook_failures.append((hook, attempt))

@@ -16,6 +16,7 @@ BODY = """
     def act(self, record):
         n, do = record.json()
         record.data = b"spoiled"
+        if do == "slow": __import__("time").sleep(0.02)
         if do == "raise" or do == "flaky" and record.attempt == 1: raise ValueError(f"no {n}")
         effect(f"{n} {record.partition_key} {record.attempt}")
 """
@@ -40,6 +41,18 @@ async def test_a_clean_span_is_one_report(tmp_path: Path, code: str) -> None:
         assert (done.records, done.last and done.last.sequence, done.filtered, done.held) == (100, FIRST + 99, 0, ())
         assert [type(event) for event in ear.events if type(event) is not SpanCounted] == [SpanDone]
         assert sorted(numbers(stand.effects())) == list(range(100))
+
+
+@MODES
+async def test_some_records_are_timed(tmp_path: Path, code: str) -> None:
+    """The first to begin, and then not each."""
+    async with standing(tmp_path, code) as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line([[n, "slow"] for n in range(8)], keys=lambda n: f"k{n}"))
+        await ear.span_done(1)
+        calls = 8 if code == BATCH else 1  # there a call is timed
+        assert 0.02 * calls <= ear.times[0] < 0.02 * calls + 5.0
+        assert len(ear.times) < 8
 
 
 @MODES

@@ -24,6 +24,7 @@ from streamheal.workers.arena import SLOT_BYTES
 from streamheal.workers.child.failures import Kind, describe, kind_of
 from streamheal.workers.child.spans import Item, Key, Lane, Span, Tickets
 from streamheal.workers.child.target import Handler
+from streamheal.workers.child.took import Took
 from streamheal.workers.child.witnesses import Witnesses
 from streamheal.workers.decode import Decode
 from streamheal.workers.journal import (
@@ -80,6 +81,7 @@ class Lanes:
         self.ready: deque[Item] = deque()  # heads of lanes, to be started as the limit allows
         self.forced: deque[Item] = deque()  # told to run again, whatever the limit
         self.busy: dict[Key, Lane | None] = {}
+        self.took = Took(take.seat, send)
         self.heads: dict[tuple[int, int], tuple[Key, Lane]] = {}  # blocked, by span and place
         self.journal = journal
         self.running = 0
