@@ -22,10 +22,10 @@ from streamheal.errors import Unavailable
 from streamheal.records import Position, Shard
 from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.figures import ShardFigures
-from streamheal.runtime.histogram import Histogram
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.shard import ShardRun
 from streamheal.runtime.surroundings import Seal
+from streamheal.runtime.times import Times
 from streamheal.workers.port import Pool
 
 _STATE_RETRY_S = 2.0
@@ -77,7 +77,7 @@ class Runtime:
         self.retention_s, self.blocked_s = retention_s, blocked_s or float("inf")
         self.clock, self.wall_clock, self.dice = clock, wall_clock, dice
         self.deaths: Counter[str] = Counter()
-        self.process_seconds = Histogram()
+        self.times = Times()
         self.needs_human = False
         self._starts = starts
         self._until_caught_up = until_caught_up

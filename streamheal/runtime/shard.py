@@ -50,7 +50,7 @@ from streamheal.runtime.faults import for_this_shard
 from streamheal.runtime.figures import ShardFigures
 from streamheal.runtime.surroundings import Surroundings
 from streamheal.runtime.tally import Tally
-from streamheal.workers.port import Hook
+from streamheal.workers.port import Hook, Timed
 
 # `initialize` failing is the program's or the world's fault, never a record's.
 _INITIALIZE_RETRY_S_MIN, _INITIALIZE_RETRY_S_MAX = 0.5, 30.0
@@ -150,8 +150,8 @@ class ShardRun:
     def worker_died(self, cause: str) -> None:
         self._runtime.deaths[cause] += 1
 
-    def took(self, seconds: float) -> None:
-        self._runtime.process_seconds.observe(seconds)
+    def timed(self, what: Timed, seconds: float) -> None:
+        self._runtime.times.add(what, seconds)
 
     def hook_failed(self, hook: Hook, attempt: Attempt) -> None:
         telling.failed(self._log, "hook_failed", self._names(), attempt, hook=hook)

@@ -14,8 +14,8 @@ from streamheal.engines.base import Engine
 from streamheal.quarantine.envelope import Envelope
 from streamheal.records import Position, Record, Shard
 from streamheal.runtime.chronicle import Chronicle
-from streamheal.runtime.histogram import Histogram
 from streamheal.runtime.keeper import Keeper
+from streamheal.runtime.times import Times
 from streamheal.workers.port import Pool
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Surroundings(Protocol):
     chronicle: Chronicle
     core_host: Host
     deaths: Counter[str]
-    process_seconds: Histogram
+    times: Times
     retention_s: float | None
     blocked_s: float
     clock: Callable[[], float]

@@ -20,19 +20,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from streamheal.runtime.figures import ShardFigures
+from streamheal.runtime.times import Times
 
 
 class Writes(Protocol):
     @property
     def writes(self) -> Mapping[str, int]:
         """Quarantine writes by outcome: `stored`, `unavailable`, `failed`."""
-
-
-class Times(Protocol):
-    sum: float
-
-    def buckets(self) -> list[tuple[str, int]]:
-        """Upper bounds, each with how many values are below it."""
 
 
 class Snapshot(Protocol):
@@ -46,8 +40,7 @@ class Snapshot(Protocol):
     def keeper(self) -> Writes: ...
 
     @property
-    def process_seconds(self) -> Times:
-        """How long records took, by a sample of them."""
+    def times(self) -> Times: ...
 
     def figures(self) -> Sequence[ShardFigures]:
         """Every shard this host has had. Of one that was lost with records open there may be two."""
@@ -77,7 +70,12 @@ class HostCollector(Collector):
         checkpoints = CounterMetricFamily("streamheal_checkpoints", "Checkpoints kept")
         checkpoints.add_metric((), sum(shard.checkpoints for shard in shards))
         yield checkpoints
-        took = self._host.process_seconds
+        collateral = CounterMetricFamily(
+            "streamheal_collateral_delay_seconds", "Time that records waited behind a sick one of their key, summed up"
+        )
+        collateral.add_metric((), self._host.times.collateral_s)
+        yield collateral
+        took = self._host.times.took
         yield HistogramMetricFamily(
             "streamheal_process_seconds",
             "How long records took that succeeded (batch processors: a call); up to four a second and shard are timed",

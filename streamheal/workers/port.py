@@ -20,6 +20,7 @@ from streamheal.core.messages import At, Event, Give, Start
 from streamheal.records import Dialect, Position, Record, Shard
 
 Mode = Literal["plain", "async", "batch"]
+Timed = Literal["took", "waited"]
 Hook = Literal["shard_ended", "lease_lost", "shutdown_requested"]
 
 
@@ -84,8 +85,9 @@ class Listener(Protocol):
     def worker_died(self, cause: str) -> None:
         """For the metrics: `signal`, `exit`, `deadline` or `cell`; once a process, told to one of its shards."""
 
-    def took(self, seconds: float) -> None:
-        """For the metrics: how long a record took, or a call of a batch processor; told of a few."""
+    def timed(self, what: Timed, seconds: float) -> None:
+        """For the metrics. `took`: a record, or a call of a batch processor; told of a few. `waited`:
+        records behind a sick one of their key, all of them together; told when its lane goes on."""
 
     def hook_failed(self, hook: Hook, attempt: Attempt) -> None: ...
 

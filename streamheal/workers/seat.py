@@ -194,8 +194,8 @@ class ShardSeat:
                 self._finished(message)
             case wire.Witness(_, since, until):
                 self.listener.happened(Witnessed(since, until))
-            case wire.Took(_, seconds):
-                self.listener.took(seconds)
+            case wire.Took() | wire.Waited():
+                self.listener.timed("took" if isinstance(message, wire.Took) else "waited", message.seconds)
             case wire.Succeeded(_, span, nth, filtered):
                 self._succeeded(At(span, nth), filtered)
             case wire.Failure():

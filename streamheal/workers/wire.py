@@ -1,7 +1,8 @@
 """What host and worker say to each other: whole messages over a socket that keeps them whole.
 
     host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Leave · End · Show · Alone · Go
-    worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Stated · Ended · Took
+    worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Stated · Ended
+                      Took · Waited
 
 A clean span costs one `Give` and one `Finished`, whatever its size. A message too long for
 one datagram goes in parts.
@@ -245,7 +246,14 @@ class Took(Message):
     seconds: float
 
 
-ToHost = Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended | Took
+class Waited(Message):
+    """A blocked lane goes on: so long its records have waited behind its head, all of them together."""
+
+    seat: int
+    seconds: float
+
+
+ToHost = Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended | Took | Waited
 
 pack = msgspec.msgpack.Encoder().encode
 unpack_for_worker = msgspec.msgpack.Decoder(ToWorker).decode

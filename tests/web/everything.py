@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from streamheal.runtime.figures import ShardFigures
-from streamheal.runtime.histogram import Histogram
+from streamheal.runtime.times import Times
 
 
 class _Writes:
@@ -19,7 +19,7 @@ class OneOfEverything:
     def __init__(self) -> None:
         self.deaths = Counter(signal=1)
         self.keeper = _Writes()
-        self.process_seconds = Histogram()
+        self.times = Times()
 
     def figures(self) -> list[ShardFigures]:
         return [

@@ -296,6 +296,9 @@ class Lanes:
         if lane is None:
             lane = self.busy[key] = Lane()
         lane.queue.append((span, nth, record))
+        if lane.blocked:
+            lane.waiting += 1
+            lane.since += time.monotonic()
         if span.tickets is None:
             lane.pending[span] = lane.pending.get(span, 0) + 1
             if lane.blocked:
@@ -374,7 +377,7 @@ class Lanes:
         if lane is None:
             lane = self.busy[key] = Lane()
         span.known.add(nth)
-        lane.blocked, lane.head = True, (span, nth)
+        lane.block((span, nth), time.monotonic())
         self.heads[span.number, nth] = key, lane
         failure.since, failure.until = self.witnesses.last(failure.ended)
         self.witnesses.trouble()
@@ -384,7 +387,7 @@ class Lanes:
 
     def _block_unrun(self, span: Span, nth: int, key: Key, lane: Lane) -> None:
         """The head of this lane is the host's: given so (`hold`), or to be told of first (`ask`)."""
-        lane.blocked, lane.head = True, (span, nth)
+        lane.block((span, nth), time.monotonic())
         self.heads[span.number, nth] = key, lane
         span.known.add(nth)
         if nth in span.ask:
@@ -425,7 +428,8 @@ class Lanes:
     # -- spans that are over -------------------------------------------------------------
 
     def _unblock(self, lane: Lane) -> None:
-        lane.blocked = False
+        if waited_s := lane.unblock(time.monotonic()):
+            self._send(wire.Waited(self.seat, waited_s))
         for span, queued in lane.pending.items():
             span.able += queued
 
