@@ -222,6 +222,10 @@ class Settings:
         bool,
         Option(SEEING, Switch(), "Write figures for CloudWatch to stdout every minute, in its embedded metric format."),
     ] = False
+    blocked_s: Annotated[
+        float,
+        Option(SEEING, Seconds(), "A record that holds its shard up for so long is told of, once; 0: never."),
+    ] = 60.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Option(SEEING, Choice(("debug", "info", "warning", "error")), "The least important log lines to write."),

@@ -7,6 +7,7 @@ lane "again" (`Retry`) or "go on" (`Settle`). Nothing can overtake.
 
     engine ── SpanArrived ──► ledger.py    what is open, and how far it is safe to checkpoint
            ◄─ Checkpoint ──── progress.py  the next batch, the watermark, the end
+                                balance.py   whether the books add up: else no checkpoint
     worker ── Stated ───────►   statements.py  how far the processor says that it is done
     worker ── WorkerDied ───► deaths.py    who runs alone from then on
            ── Failed ───────► trouble.py   whom to ask, whom to try again, and when
@@ -54,6 +55,7 @@ from streamheal.core.policy import Policy
 from streamheal.core.progress import Progress
 from streamheal.core.statements import Statements
 from streamheal.core.trouble import Trouble
+from streamheal.core.waiting import Wait, Waits, waits
 from streamheal.records import Position
 
 _NEVER = float("inf")
@@ -120,7 +122,7 @@ class Healer:
 
     @property
     def safe(self) -> Position | None:
-        """How far the shard may be checkpointed."""
+        """How far the shard may be checkpointed, where its books add up."""
         return self._progress.safe()
 
     @property
@@ -137,6 +139,18 @@ class Healer:
     def undecided(self) -> tuple[At, ...]:
         """Open records that failed or are suspect, and are not yet judged."""
         return tuple(sorted(self._trouble.cases.undecided))
+
+    def waits(self, oldest: At | None) -> Wait | None:
+        """What the oldest open record waits for. None is open: whether the engine has yet to answer."""
+        if oldest is None:
+            return None if self.unacknowledged is None else Wait(Waits.ENGINE)
+        trouble = self._trouble
+        return waits(self.ledger.case(oldest), probe_at=trouble.probe_at, human_called=trouble.human_called)
+
+    @property
+    def unacknowledged(self) -> Position | None:
+        """The checkpoint that the engine has yet to acknowledge."""
+        return self._progress.asked
 
     @property
     def wakes_at(self) -> float | None:
@@ -218,6 +232,7 @@ class Healer:
         self.ledger.count(event.span, event.records)
         for record in event.held:
             self.ledger.add(Case(record, Phase.QUEUED))
+        self.ledger.unmarked += event.unmarked
         if self.ledger.report(event.span, event.records, event.last, event.filtered):
             self._host.succeeded(now)
         self._progress.settled()
@@ -301,11 +316,22 @@ class Healer:
     def _stop(self) -> None:
         self._said.append(CallHuman("its worker dies again and again, and no record dies alone"))
         self._said += self._progress.last_checkpoint()
-        self._said += [Order.ABANDON, Order.STOP_SHARD]
+        if not self._progress.broken:
+            self._said += [Order.ABANDON, Order.STOP_SHARD]
         self._end()
         self._stopped = True
 
     # -- the engine ----------------------------------------------------------------------
+
+    def give_up(self) -> list[Decision]:
+        """The host goes, and waits no longer: how far all is settled."""
+        return self._progress.last_checkpoint()
+
+    def break_off(self) -> None:
+        """A rule of ours was broken on the way, so that nothing here can be relied on: no checkpoint any more."""
+        self._progress.broken = self._stopped = True
+        if not self.over:
+            self._end()
 
     def _tell_engine(self, now: float) -> None:
         self._said += self._progress.answer()

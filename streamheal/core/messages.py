@@ -81,7 +81,8 @@ class SpanDone(NamedTuple):
     All are settled but those known already and those `held`: queued in the worker behind a
     blocked record of their key. `last` is None where the span holds no record at all.
     Counts the span too, where `SpanCounted` has not come before. `filtered` counts only
-    records that were never known by themselves.
+    records that were never known by themselves. `unmarked`: so many of those that are settled by
+    this report are not by the worker's marks.
     """
 
     span: int
@@ -89,6 +90,7 @@ class SpanDone(NamedTuple):
     last: Position | None
     filtered: int = 0
     held: tuple[Named, ...] = ()
+    unmarked: int = 0
 
 
 class Done(NamedTuple):
@@ -295,6 +297,22 @@ class HearOut(NamedTuple):
     shard_ended: bool
 
 
+class LedgerBroken(NamedTuple):
+    """The books do not add up, so that `checkpoint` is not made (see `balance.py`): let go of what runs.
+
+    `open_counted`: how many records are open, by looking at each.
+    """
+
+    why: str
+    checkpoint: Position
+    read: int
+    done: int
+    quarantined: int
+    filtered: int
+    in_flight: int
+    open_counted: int
+
+
 class CallHuman(NamedTuple):
     """Nothing here can decide any more; `why` is a sentence."""
 
@@ -311,5 +329,6 @@ class Order(Enum):
 
 
 Decision = (
-    Start | Give | Limit | Retry | Settle | RunAlone | Quarantine | Checkpoint | HearOut | CallHuman | Order
+    Start | Give | Limit | Retry | Settle | RunAlone | Quarantine | Checkpoint | HearOut | LedgerBroken | CallHuman
+    | Order
 )  # fmt: skip

@@ -66,6 +66,11 @@ class Trouble:
     def human_called(self) -> bool:
         return self._patience.called and bool(self.cases.undecided)
 
+    @property
+    def probe_at(self) -> float | None:
+        """When the next record is tried, while paused."""
+        return self._outage.probe_at if self.paused and not self._patience.over else None
+
     def wakes_at(self) -> float:
         if not self.cases.by_at:
             return _NEVER

@@ -25,6 +25,7 @@ from streamheal.runtime.figures import ShardFigures
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.shard import ShardRun
 from streamheal.runtime.surroundings import Seal
+from streamheal.runtime.times import Times
 from streamheal.workers.port import Pool
 
 _STATE_RETRY_S = 2.0
@@ -65,6 +66,7 @@ class Runtime:
         chronicle: Chronicle,
         until_caught_up: bool = False,
         retention_s: float | None = None,
+        blocked_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         dice: Callable[[], float] = random.random,
@@ -72,9 +74,10 @@ class Runtime:
         self.engine, self.pool, self.policy, self.keeper, self.seal = engine, pool, policy, keeper, seal
         self.chronicle = chronicle
         self.core_host = Host(policy)
-        self.retention_s = retention_s
+        self.retention_s, self.blocked_s = retention_s, blocked_s or float("inf")
         self.clock, self.wall_clock, self.dice = clock, wall_clock, dice
         self.deaths: Counter[str] = Counter()
+        self.times = Times()
         self.needs_human = False
         self._starts = starts
         self._until_caught_up = until_caught_up
@@ -307,6 +310,8 @@ class Runtime:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(0.1)
+            for run in list(self._shards.values()):
+                run.look(self.clock())
             self._look_whether_done()
 
     # -- what shards ask for ------------------------------------------------------------------

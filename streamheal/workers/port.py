@@ -20,6 +20,7 @@ from streamheal.core.messages import At, Event, Give, Start
 from streamheal.records import Dialect, Position, Record, Shard
 
 Mode = Literal["plain", "async", "batch"]
+Timed = Literal["took", "waited"]
 Hook = Literal["shard_ended", "lease_lost", "shutdown_requested"]
 
 
@@ -84,6 +85,10 @@ class Listener(Protocol):
     def worker_died(self, cause: str) -> None:
         """For the metrics: `signal`, `exit`, `deadline` or `cell`; once a process, told to one of its shards."""
 
+    def timed(self, what: Timed, seconds: float) -> None:
+        """For the metrics. `took`: a record, or a call of a batch processor; told of a few. `waited`:
+        records behind a sick one of their key, all of them together; told when its lane goes on."""
+
     def hook_failed(self, hook: Hook, attempt: Attempt) -> None: ...
 
     def ended(self) -> None:
@@ -125,6 +130,12 @@ class Seat(Protocol):
     def marked_done(self) -> int:
         """Records done that the core has not heard of: their span is not reported yet. For people,
         to whom a span of 10,000 slow records would seem to stand still."""
+
+    def first_open(self, span: int) -> int | None:
+        """Place of the first record that is open in a span under way, as its marks say; None: it is not begun."""
+
+    def peek(self, at: At) -> Record | None:
+        """A record that is open, known or not: for people, and without becoming known by it."""
 
     def arrival(self) -> float | None:
         """Unix time at which the oldest record still kept arrived in the stream, as far as known."""

@@ -174,6 +174,12 @@ class ShardSeat:
     def forget(self, at: At) -> None:
         self.books.forget(at)
 
+    def first_open(self, span: int) -> int | None:
+        return self.books.first_open(span, None if self.process is None else self.process.journal)
+
+    def peek(self, at: At) -> Record | None:
+        return self.books.peek(at)
+
     def arrival(self) -> float | None:
         return self.books.arrival()
 
@@ -188,6 +194,8 @@ class ShardSeat:
                 self._finished(message)
             case wire.Witness(_, since, until):
                 self.listener.happened(Witnessed(since, until))
+            case wire.Took() | wire.Waited():
+                self.listener.timed("took" if isinstance(message, wire.Took) else "waited", message.seconds)
             case wire.Succeeded(_, span, nth, filtered):
                 self._succeeded(At(span, nth), filtered)
             case wire.Failure():
@@ -230,9 +238,9 @@ class ShardSeat:
     def _finished(self, done: wire.Finished) -> None:
         last = None if done.sequence is None else Position(int(done.sequence), done.sub_sequence)
         self._unstated.reported(self.books.spans[done.span], last, (nth for nth, _ in done.tickets))
-        slot, held = self.books.reported(done)
+        slot, held, unmarked = self.books.reported(done, None if self.process is None else self.process.journal)
         self._pool.give_back(slot)
-        self.listener.happened(SpanDone(done.span, done.records, last, done.filtered, held))
+        self.listener.happened(SpanDone(done.span, done.records, last, done.filtered, held, unmarked))
 
     def _succeeded(self, at: At, filtered: bool) -> None:
         if self._unstated.owes:
@@ -300,17 +308,9 @@ class ShardSeat:
         for record in loss.running if not by_us else ():
             self.listener.died(record.at, self._attempt(process, record.at, overran))
         kept, again = self._kept(loss)
+        late = () if overran is None or self._pool.batches else tuple(sorted(overran))
         self.listener.happened(
-            WorkerDied(
-                death,
-                tuple(loss.running),
-                tuple(loss.done),
-                () if overran is None or self._pool.batches else tuple(sorted(overran)),
-                total,
-                by_us,
-                kept,
-                again,
-            )
+            WorkerDied(death, tuple(loss.running), tuple(loss.done), late, total, by_us, kept, again)
         )
         if self._halting:
             self.listener.happened(self.books.halted())

@@ -2,6 +2,7 @@
 
     host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Leave · End · Show · Alone · Go
     worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Stated · Ended
+                      Took · Waited
 
 A clean span costs one `Give` and one `Finished`, whatever its size. A message too long for
 one datagram goes in parts.
@@ -239,7 +240,21 @@ class Ended(Message):
     raised: Raised | None = None
 
 
-ToHost = Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended
+class Took(Message):
+    """How long one record took, or one call of a batch processor; told of a few."""
+
+    seat: int
+    seconds: float
+
+
+class Waited(Message):
+    """A blocked lane goes on: so long its records have waited behind its head, all of them together."""
+
+    seat: int
+    seconds: float
+
+
+ToHost = Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended | Took | Waited
 
 pack = msgspec.msgpack.Encoder().encode
 unpack_for_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -142,6 +142,13 @@ class FakeSeat:
     def marked_done(self) -> int:
         return 0
 
+    def first_open(self, span: int) -> int | None:
+        places = sorted(at.nth for at in self.records if at.span == span and at not in self._pool.settled)
+        return places[0] if places else None
+
+    def peek(self, at: At) -> Record | None:
+        return self.records.get(at)
+
     def arrival(self) -> float | None:
         return None
 

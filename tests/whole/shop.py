@@ -7,6 +7,7 @@ effects file says has happened; nothing else is believed.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import sys
 import time
@@ -48,6 +49,21 @@ class AsyncShop(Shop):
 
 class ThreadShop(Shop):
     concurrency = 4
+
+
+class AuditedShop(ThreadShop):
+    """Writes the log that `streamheal audit` reads, too."""
+
+    def process_record(self, record: Record) -> None:
+        super().process_record(record)
+        line = {
+            "sequence_number": record.sequence_number,
+            "sub_sequence_number": record.sub_sequence_number,
+            "shard_id": record.shard_id,
+            "at": time.time(),
+        }
+        with open("audited.jsonl", "ab", buffering=0) as log:
+            log.write(json.dumps(line).encode() + b"\n")
 
 
 def handle(record: Record) -> None:

@@ -154,7 +154,7 @@ class Coroutines(Worker):
     async def _lane(self, crew: Crew, number: int) -> None:
         """Run record after record. What a clean one needs stands here, not in calls: each would be felt."""
         lanes, current, busy, idle = crew.lanes, crew.current, crew.lanes.busy, crew.idle
-        witnesses = lanes.witnesses
+        witnesses, took = lanes.witnesses, lanes.took
         handler, marks = lanes.handler, self.journal.marks
         call, simple = handler.call, handler.wants is None and handler.key is None
         tail = Tail(lambda: current[number])
@@ -184,6 +184,8 @@ class Coroutines(Worker):
             mark = span.base + nth if span.tickets is None else span.mark(nth)
             marks[mark] = RUNNING
             began = monotonic()
+            if sampled := began > took.due:
+                took.begins(began)
             try:
                 if simple:
                     await call(record)
@@ -199,6 +201,8 @@ class Coroutines(Worker):
                 current[number] = item = None
                 await _not_cancelled()
                 continue
+            if sampled and not filtered:
+                took.tell(began, monotonic())
             if witnesses.timing:
                 if not filtered:
                     witnesses.succeeded(began)

@@ -24,6 +24,7 @@ from streamheal.workers.arena import SLOT_BYTES
 from streamheal.workers.child.failures import Kind, describe, kind_of
 from streamheal.workers.child.spans import Item, Key, Lane, Span, Tickets
 from streamheal.workers.child.target import Handler
+from streamheal.workers.child.took import Took
 from streamheal.workers.child.witnesses import Witnesses
 from streamheal.workers.decode import Decode
 from streamheal.workers.journal import (
@@ -80,6 +81,7 @@ class Lanes:
         self.ready: deque[Item] = deque()  # heads of lanes, to be started as the limit allows
         self.forced: deque[Item] = deque()  # told to run again, whatever the limit
         self.busy: dict[Key, Lane | None] = {}
+        self.took = Took(take.seat, send)
         self.heads: dict[tuple[int, int], tuple[Key, Lane]] = {}  # blocked, by span and place
         self.journal = journal
         self.running = 0
@@ -297,6 +299,9 @@ class Lanes:
         if lane is None:
             lane = self.busy[key] = Lane()
         lane.queue.append((span, nth, record))
+        if lane.blocked:
+            lane.waiting += 1
+            lane.since += time.monotonic()
         if span.tickets is None:
             lane.pending[span] = lane.pending.get(span, 0) + 1
             if lane.blocked:
@@ -375,7 +380,7 @@ class Lanes:
         if lane is None:
             lane = self.busy[key] = Lane()
         span.known.add(nth)
-        lane.blocked, lane.head = True, (span, nth)
+        lane.block((span, nth), time.monotonic())
         self.heads[span.number, nth] = key, lane
         failure.since, failure.until = self.witnesses.last(failure.ended)
         self.witnesses.trouble()
@@ -385,7 +390,7 @@ class Lanes:
 
     def _block_unrun(self, span: Span, nth: int, key: Key, lane: Lane) -> None:
         """The head of this lane is the host's: given so (`hold`), or to be told of first (`ask`)."""
-        lane.blocked, lane.head = True, (span, nth)
+        lane.block((span, nth), time.monotonic())
         self.heads[span.number, nth] = key, lane
         span.known.add(nth)
         if nth in span.ask:
@@ -426,7 +431,8 @@ class Lanes:
     # -- spans that are over -------------------------------------------------------------
 
     def _unblock(self, lane: Lane) -> None:
-        lane.blocked = False
+        if waited_s := lane.unblock(time.monotonic()):
+            self._send(wire.Waited(self.seat, waited_s))
         for span, queued in lane.pending.items():
             span.able += queued
 

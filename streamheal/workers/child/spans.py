@@ -60,15 +60,31 @@ class Span:
 
 
 class Lane:
-    """A key with a queue, or with a blocked head. `pending` counts the queue by unreported span."""
+    """A key with a queue, or with a blocked head. `pending` counts the queue by unreported span.
 
-    __slots__ = ("blocked", "head", "pending", "queue")
+    While it is blocked, `waiting` counts those that wait behind its head, and `since` is the sum of
+    the times from which each of them has.
+    """
+
+    __slots__ = ("blocked", "head", "pending", "queue", "since", "waiting")
 
     def __init__(self) -> None:
         self.blocked = False
         self.head: tuple[Span, int] | None = None
         self.queue: deque[tuple[Span, int, Record]] = deque()
         self.pending: dict[Span, int] = {}
+        self.waiting = 0
+        self.since = 0.0
+
+    def block(self, head: tuple[Span, int], now: float) -> None:
+        self.blocked, self.head = True, head
+        self.waiting = len(self.queue)
+        self.since = self.waiting * now
+
+    def unblock(self, now: float) -> float:
+        """Returns how long records have waited behind its head, all of them together."""
+        self.blocked = False
+        return self.waiting * now - self.since
 
 
 class Tickets:
