@@ -334,11 +334,11 @@ class WorkerPool:
                 process.kill_with_stack("initialize" if seat.stage == "initializing" else "hook")
                 return
         late = self.watchdog.look(process, seats, now)
-        if late:
+        if self.watchdog.held_out(process, late, now):
             process.overran = late
             show = [wire.Show(seat.number, *at) for seat, ats in late.items() for at in sorted(ats)]
             process.kill_with_stack("deadline", show[:_SHOWN_MAX])
-        elif self.watchdog.deaf(process, seats, now):
+        elif not late and self.watchdog.deaf(process, seats, now):
             process.kill_with_stack("deaf")
 
     def _retire(self, spare: Process) -> None:

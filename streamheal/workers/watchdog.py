@@ -1,7 +1,8 @@
 """Who has run for too long. The host alone keeps time: workers write none, and cannot stop this.
 
 Every 50 ms the marks are compared with what they were: a record that is seen running at one
-look after another has been running since the first of them.
+look after another has been running since the first of them. A coroutine past its deadline is
+cancelled; everything else, and one that does not end, is stopped with its process.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamheal.core.messages import At
+from streamheal.workers import wire
 from streamheal.workers.journal import CALLS_WORD
 from streamheal.workers.process import Process
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from streamheal.workers.seat import ShardSeat
 
 LOOK_EVERY_S = 0.05
+_GRACE_S_MIN, _GRACE_S_MAX = 0.1, 1.0
 
 _Run = tuple["ShardSeat", At]
 
@@ -26,7 +29,13 @@ class Watchdog:
         self._seen: dict[Process, dict[_Run, float]] = {}
         self._calls: dict[Process, int] = {}
         self._waits_since: dict[Process, float] = {}
+        self._asked: dict[Process, dict[_Run, float]] = {}
         self.now = 0.0  # of the last look
+
+    @property
+    def grace_s(self) -> float:
+        """How long a coroutine that was cancelled may take to end."""
+        return min(_GRACE_S_MAX, max(_GRACE_S_MIN, self.deadline_s / 10))
 
     def look(self, process: Process, seats: list[ShardSeat], now: float) -> dict[ShardSeat, set[At]]:
         """Compare with the last look. Returns what is past its deadline, by shard."""
@@ -42,6 +51,21 @@ class Watchdog:
             if now - since > self.deadline_s:
                 late.setdefault(seat, set()).add(at)
         return late
+
+    def held_out(self, process: Process, late: dict[ShardSeat, set[At]], now: float) -> bool:
+        """Whether one of these is still running although it was asked to end, some time ago.
+
+        Only coroutines can be asked; all others have had their time.
+        """
+        if process.facts is None or process.facts.mode != "async":
+            return bool(late)
+        asked = self._asked.get(process, {})
+        still = {(seat, at): asked.get((seat, at)) for seat, ats in late.items() for at in ats}
+        for (seat, at), since in still.items():
+            if since is None:
+                process.send(wire.Cancel(seat.number, at.span, at.nth))
+        self._asked[process] = {run: now if since is None else since for run, since in still.items()}
+        return any(since is not None and now - since > self.grace_s for since in still.values())
 
     def deaf(self, process: Process, seats: list[ShardSeat], now: float) -> bool:
         """Whether it has not taken what it was given, though nothing runs: no record holds it up.
@@ -66,4 +90,5 @@ class Watchdog:
     def buried(self, process: Process) -> None:
         self._seen.pop(process, None)
         self._calls.pop(process, None)
+        self._asked.pop(process, None)
         self._waits_since.pop(process, None)

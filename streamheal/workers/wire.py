@@ -1,6 +1,7 @@
 """What host and worker say to each other: whole messages over a socket that keeps them whole.
 
-    host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Leave · End · Show · Alone · Go
+    host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Leave · End · Show · Cancel
+                      Alone · Go
     worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Stated · Ended
 
 A clean span costs one `Give` and one `Finished`, whatever its size. A message too long for
@@ -118,6 +119,14 @@ class Show(Message):
     nth: int
 
 
+class Cancel(Message):
+    """This record's coroutine is past its deadline: end it, if it lets itself be ended."""
+
+    seat: int
+    span: int
+    nth: int
+
+
 class Alone(Message):
     """Be a cell: make and initialize a processor for this one record; wait for `Go`, then run it."""
 
@@ -131,7 +140,7 @@ class Go(Message):
     """Run it now: everything printed until here has been read."""
 
 
-ToWorker = Take | Give | Regive | Limit | Again | Settled | Curious | Leave | End | Show | Alone | Go
+ToWorker = Take | Give | Regive | Limit | Again | Settled | Curious | Leave | End | Show | Cancel | Alone | Go
 
 
 # --- worker to host -------------------------------------------------------------------
@@ -163,6 +172,7 @@ class Raised(msgspec.Struct, array_like=True):
     log: str | None
     frames: tuple[str, ...]
     where: str | None
+    stack: str | None = None
 
 
 class Ready(Message):
