@@ -130,6 +130,39 @@ def be_killed_first(by: int) -> None:
         pass
 
 
+class ProcessStatus:
+    """What the kernel says of a child, read twenty times a second: its files are opened once.
+
+    Elsewhere than on Linux nothing is said: nobody is ever seen stopped, and no memory is known.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._files = [os.open(f"/proc/{pid}/{name}", os.O_RDONLY) for name in ("stat", "statm")] if LINUX else []
+
+    @property
+    def state(self) -> str:
+        """One letter of proc(5): `T` stopped, `t` stopped by a debugger, `D` in a call that nothing interrupts."""
+        found = self._read(0)
+        # The name in brackets may hold brackets itself.
+        return found[found.rindex(b")") + 2 :][:1].decode() if found else ""
+
+    @property
+    def anonymous_bytes(self) -> int | None:
+        """What only this process uses. All that is resident would count the shared arena, in every process again."""
+        found = self._read(1).split()
+        return (int(found[1]) - int(found[2])) * mmap.PAGESIZE if found else None
+
+    def _read(self, file: int) -> bytes:
+        try:
+            return os.pread(self._files[file], 4096, 0) if self._files else b""
+        except OSError:
+            return b""  # it is dead and reaped
+
+    def close(self) -> None:
+        while self._files:
+            os.close(self._files.pop())
+
+
 def peer_uid(peer: socket.socket) -> int:
     """Whose process is at the other end of this Unix socket."""
     if LINUX:

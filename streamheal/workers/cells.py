@@ -56,7 +56,7 @@ class Cells:
         self._live[process] = cell
         process.label = "cell"
         cell.began = self._pool.loop.time()
-        cell.due = cell.began + self._pool.initialize_s_max
+        cell.due = process.due_in(self._pool.initialize_s_max)
         process.send(wire.Alone(cell.seat.shard.shard_id, cell.seat.shard.stream, cell.record, cell.seat.after))
 
     def heard(self, process: Process, message: wire.ToHost) -> None:
@@ -68,7 +68,7 @@ class Cells:
                 process.tail.clear()
                 cell.stage = "running"
                 cell.began = self._pool.loop.time()
-                cell.due = cell.began + self._pool.watchdog.deadline_s
+                cell.due = process.due_in(self._pool.watchdog.deadline_s)
                 process.send(wire.Go())
             case wire.Unready(_, began, ended, raised):
                 attempt = raised_attempt(raised, began, ended, process, alone=True)
@@ -92,9 +92,9 @@ class Cells:
                     masked=failure.masked,
                 )
 
-    def look(self, now: float) -> None:
+    def look(self) -> None:
         for process, cell in self._live.items():
-            if now > cell.due and process.doomed is None:
+            if process.awake_s > cell.due and process.doomed is None:
                 process.kill_with_stack("overran", show=[wire.Show(0, 0, 0)])
 
     def died(self, process: Process) -> None:

@@ -69,7 +69,22 @@ def death_attempt(
     )
 
 
+_OVERRAN = ("deadline", "initialize", "hook", "deaf")
+_STOPPED = ("stopped", "stopped again")
+
+
+def cause_of(process: Process) -> str:
+    """Why a worker died, in a word for logs and metrics."""
+    if process.doomed in _OVERRAN:
+        return "deadline"
+    if process.doomed in _STOPPED:
+        return "stopped"
+    return "signal" if process.signal_name else "exit"
+
+
 def how_it_died(process: Process) -> str:
+    if process.doomed in _STOPPED:
+        return "the process was stopped again and again (SIGSTOP)"
     if process.signal_name is not None:
         return f"the process died of {process.signal_name}"
     return f"the process exited with code {process.exit_code}"

@@ -19,18 +19,21 @@ from streamheal.records import Shard
 from streamheal.workers import wire
 from streamheal.workers.arena import Arena, Slot
 from streamheal.workers.cells import Cells
-from streamheal.workers.deaths import how_it_died
+from streamheal.workers.deaths import cause_of, how_it_died
 from streamheal.workers.facts import gather_facts
+from streamheal.workers.liveness import Liveness
 from streamheal.workers.port import Listener, TargetFacts, WorkerOptions
-from streamheal.workers.process import Process
+from streamheal.workers.process import LOOK_EVERY_S, Process
 from streamheal.workers.seat import ShardSeat
-from streamheal.workers.watchdog import LOOK_EVERY_S, Watchdog
+from streamheal.workers.watchdog import Watchdog
 
 # After a death or a wish for a cell, two spares are kept for so long: the next death may be near.
 _TROUBLE_S = 60.0
 _WARMING_MAX = 2
 # Coroutines past their deadline whose stacks are asked for.
 _SHOWN_MAX = 20
+# At the end a process that was killed may be in a call that nothing interrupts.
+_CLOSE_S = 5.0
 _SPARE_RETRY_S_MIN, _SPARE_RETRY_S_MAX = 0.5, 30.0
 
 
@@ -70,7 +73,7 @@ class WorkerPool:
     ) -> None:
         self.ready_s_max, self.initialize_s_max = ready_s_max, initialize_s_max
         self.hook_s_max = options.deadline_s if hook_s_max is None else hook_s_max
-        self.watchdog = Watchdog()
+        self.watchdog, self.liveness = Watchdog(), Liveness(log)
         self.cells = Cells(self, options.cells_max)
         self.batches = False
         self.loop: asyncio.AbstractEventLoop
@@ -129,8 +132,11 @@ class WorkerPool:
         processes = list(self._living)
         for process in processes:
             process.kill("close")
+        if processes:
+            await asyncio.wait([asyncio.ensure_future(process.dead.wait()) for process in processes], timeout=_CLOSE_S)
         for process in processes:
-            await process.dead.wait()
+            if not process.dead.is_set():
+                process.bury()
         self._arena.close()
 
     # -- what seats and cells ask for ------------------------------------------------------
@@ -268,6 +274,8 @@ class WorkerPool:
         last = (process.tail.text() or "").strip().rsplit("\n", 1)[-1]
         module = self._options.target.partition(":")[0]
         why = f"{module} ends the process while it is imported: {how_it_died(process)}" + (f" ({last})" if last else "")
+        if process.doomed == "import":
+            why = f"importing {module} takes longer than {self.ready_s_max:.0f} s"
         if self._first is not None and not self._first.done():
             self._first.set_result(wire.Facts(error=f"{why}   (TARGET)"))
         else:
@@ -287,8 +295,8 @@ class WorkerPool:
                 place.process = None
                 if self._warm:
                     self._settle_in(place, self._warm.popleft())
-        cause = "deadline" if process.doomed in _STOPPED else "signal" if process.signal_name else "exit"
-        by_us = process.doomed in ("by_us", "hook", "initialize")
+        cause = cause_of(process)
+        by_us = process.doomed in _NOBODYS
         self._say_died(process, total, cause)
         if seats and process.doomed != "by_us":
             seats[0].listener.worker_died(cause)
@@ -314,35 +322,36 @@ class WorkerPool:
     def _look(self) -> None:
         if self._closing:
             return
-        now = self.watchdog.now = self.loop.time()
+        now = self.loop.time()
+        self.liveness.look(self._living, self.watchdog.step(now), now)
         for process, seats in list(self._seats.items()):
             if process.doomed is None:
-                self._look_at(process, list(seats.values()), now)
-        self.cells.look(now)
+                self._look_at(process, list(seats.values()))
+        self.cells.look()
         for process in list(self._warming):
-            if now - process.started_at > self.ready_s_max:
+            if process.awake_s > self.ready_s_max:
                 process.kill("import")
         while len(self._warm) > 2 or (len(self._warm) > 1 and now > self._trouble_until and not self.cells.lacking):
             self._retire(self._warm.pop())
         self.tend()
         self._tick = self.loop.call_later(LOOK_EVERY_S, self._look)
 
-    def _look_at(self, process: Process, seats: list[ShardSeat], now: float) -> None:
+    def _look_at(self, process: Process, seats: list[ShardSeat]) -> None:
         for seat in seats:
             seat.count()
-            if seat.due is not None and now > seat.due:
+            if seat.due is not None and process.awake_s > seat.due:
                 process.kill_with_stack("initialize" if seat.stage == "initializing" else "hook")
                 return
-        late = self.watchdog.look(process, seats, now)
-        if self.watchdog.held_out(process, late, now):
+        late = self.watchdog.look(process, seats)
+        if self.watchdog.held_out(process, late):
             process.overran = late
             show = [wire.Show(seat.number, *at) for seat, ats in late.items() for at in sorted(ats)]
             process.kill_with_stack("deadline", show[:_SHOWN_MAX])
-        elif not late and self.watchdog.deaf(process, seats, now):
+        elif not late and self.watchdog.deaf(process, seats):
             process.kill_with_stack("deaf")
 
     def _retire(self, spare: Process) -> None:
         spare.kill("retired")
 
 
-_STOPPED = ("deadline", "initialize", "hook", "deaf")
+_NOBODYS = ("by_us", "hook", "initialize", "stopped")

@@ -82,7 +82,7 @@ class Listener(Protocol):
         """What a process's death or a passed deadline looked like to one record that ran in it."""
 
     def worker_died(self, cause: str) -> None:
-        """For the metrics: `signal`, `exit`, `deadline` or `cell`; once a process, told to one of its shards."""
+        """For the metrics, see `deaths.cause_of`; in a cell `cell`. Once a process, told to one of its shards."""
 
     def hook_failed(self, hook: Hook, attempt: Attempt) -> None: ...
 

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -31,6 +30,8 @@ _PIPE_BYTES = 1 << 20
 _DUMP_BYTES = 1 << 20
 _DUMP_WAIT_S = 0.2
 _SHOW_S = 0.05
+# How often all processes are looked at.
+LOOK_EVERY_S = 0.05
 
 # Our own modules are loaded before the working folder can offer others of their names.
 _BOOT = """
@@ -57,6 +58,9 @@ class Process:
         name: For people: `worker 1 (pid 4711)`.
         facts: What it found out about the processor; None until it has imported it.
         doomed: Why we kill it, once we do; None: if it dies, it died by itself.
+        awake_s: How long it could run, as far as was seen: neither it nor its host was stopped.
+        dying_s: How long ago it was killed, in the host's time awake.
+        stops: How often it was seen stopped.
     """
 
     def __init__(self, owner: Owner, options: WorkerOptions, arena: Arena, loop: asyncio.AbstractEventLoop) -> None:
@@ -67,7 +71,8 @@ class Process:
         self.tail = Tail()
         self.overran: dict[Any, set[At]] | None = None  # by seat: what the watchdog ends it for
         self.tickets_given = 0  # of the host's half of the journal's
-        self.started_at = time.monotonic()
+        self.awake_s = self.dying_s = 0.0
+        self.stops = 0
         self._owner, self._loop = owner, loop
         self._joiner = Joiner()
         self._outbox: deque[bytes] = deque()
@@ -80,6 +85,7 @@ class Process:
         finally:
             theirs.close()
         self.label = "spare"
+        self.status = platform.ProcessStatus(self.pid)
         self._readers = [
             OutputReader(loop, pipe, lambda line, name=name: self._line(name, line))  # type: ignore[misc]  # mypy infers no lambda with defaults
             for name, pipe in (("stdout", self._popen.stdout), ("stderr", self._popen.stderr))
@@ -186,6 +192,17 @@ class Process:
         for reader in self._readers:
             reader.read_all()
 
+    # -- time ----------------------------------------------------------------------------
+
+    def due_in(self, seconds: float) -> float:
+        """When so much time has passed for it, on the clock of `awake_s`; never too early."""
+        return self.awake_s + seconds + LOOK_EVERY_S
+
+    def resume(self) -> None:
+        """Nobody means to stop a worker."""
+        if not self.dead.is_set():
+            os.kill(self.pid, signal.SIGCONT)
+
     # -- dying ---------------------------------------------------------------------------
 
     def kill(self, why: str) -> None:
@@ -224,18 +241,26 @@ class Process:
                 pass
 
     def _died(self) -> None:
-        """First what it said, then that it is dead: its last reports still lie in the socket."""
         self._kill_group()  # what it started goes with it
+        self._popen.wait()
+        if not self.dead.is_set():
+            self.bury()
+
+    def bury(self) -> None:
+        """First what it said, then that it is dead: its last reports still lie in the socket.
+
+        One that was killed and does not die is buried all the same: it never comes back to its own code.
+        """
         while self._read():
             pass
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
-        self._popen.wait()
         for reader in self._readers:
             reader.close()
         self._stack = self._read_stack()
         self.dead.set()
         self._sock.close()
+        self.status.close()
         os.close(self._dump)
         self._owner.died(self)
         self.journal.close()

@@ -51,7 +51,8 @@ class ShardSeat:
         self.process: Process | None = None
         self.number = 0  # of this stay in a process
         self.stage = "out"  # out, waiting, initializing, in, ending
-        self.due: float | None = None  # by when `initialize` or the hook must have returned
+        self.began = 0.0  # `initialize` or the hook; `due`: its end at the latest, in its process's time
+        self.due: float | None = None
         self.start_as: Start | None = None
         self.after: tuple[str, int] | None = None  # the shard's checkpoint
         self._pool = pool
@@ -77,7 +78,7 @@ class ShardSeat:
         """There is a process: initialize the processor in it."""
         assert self.start_as is not None
         self.process, self.number, self.stage = process, number, "initializing"
-        self.due = self._pool.loop.time() + self._pool.initialize_s_max
+        self.began, self.due = self._pool.loop.time(), process.due_in(self._pool.initialize_s_max)
         lanes_max, limit, _ = self.start_as
         self._send(wire.Take(number, self.shard.shard_id, self.shard.stream, lanes_max, limit, self.after))
 
@@ -284,17 +285,16 @@ class ShardSeat:
         self, process: Process, loss: Loss, *, death: int, total: int, overran: set[At] | None, by_us: bool
     ) -> None:
         """The process has died around this shard. `overran`: None if no deadline was the reason."""
-        stage, due = self.stage, self.due or 0.0
+        stage = self.stage
         self.stage, self.process, self.due = "out", None, None
         if stage == "initializing":
             overran_it = process.doomed == "initialize"
-            attempt = death_attempt(process, due - self._pool.initialize_s_max, overran=overran_it)
+            attempt = death_attempt(process, self.began, overran=overran_it)
             self._pool.seat_left(self)
             self.listener.initialize_failed(attempt)
             return
         if stage == "ending":
-            began = due - self._pool.hook_s_max
-            self._end_over(death_attempt(process, began, overran=process.doomed == "hook"))
+            self._end_over(death_attempt(process, self.began, overran=process.doomed == "hook"))
             return
         for record in loss.running if not by_us else ():
             self.listener.died(record.at, self._attempt(process, record.at, overran))
@@ -348,7 +348,7 @@ class ShardSeat:
         if self.process is None or self.stage != "in":
             self._end_over(None)
             return
-        self.stage, self.due = "ending", self._pool.loop.time() + self._pool.hook_s_max
+        self.stage, self.began, self.due = "ending", self._pool.loop.time(), self.process.due_in(self._pool.hook_s_max)
         self._send(wire.End(self.number, hook))
 
     def _end_over(self, failed: Attempt | None) -> None:

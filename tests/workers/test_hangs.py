@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from streamheal.core.messages import At, Cause, Failed, WorkerDied
 
-from .stand import line, standing
+from .stand import line, standing, until
 
 WAITING = """
 import asyncio
@@ -81,3 +86,118 @@ async def test_a_coroutine_that_does_not_end_is_stopped_with_its_process(tmp_pat
         neighbour = ear.attempts[died.running[1].at][0]
         assert neighbour.outcome == "crash"
         assert "another record" in (neighbour.message or "")
+
+
+UNTIL_TOLD = """
+class App(RecordProcessor):
+    deadline_s = 0.3
+    def process_record(self, record):
+        n = record.json()
+        effect(f"{n} begins")
+        while n == 1 and not os.path.exists("go"): time.sleep(0.01)
+        effect(f"{n} ends")
+"""
+
+
+async def test_a_process_that_is_stopped_goes_on_and_its_record_loses_no_time(tmp_path: Path) -> None:
+    """Stopped for longer than the deadline, a tenth of a second at a time."""
+    async with standing(tmp_path, UNTIL_TOLD) as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line([1]))
+        await until(stand.effects)
+        assert ear.seat.process is not None
+        process = ear.seat.process
+        while process.stops < 8:
+            os.kill(process.pid, signal.SIGSTOP)
+            await until(lambda seen=process.stops: process.stops > seen)
+        (tmp_path / "go").touch()
+        await ear.span_done(1)
+        assert [fields["pid"] for fields in stand.log.of("worker_stopped")] == [process.pid], "said once"
+        assert not ear.of(WorkerDied)
+
+
+async def test_a_process_that_is_stopped_again_and_again_is_replaced_and_nobody_is_blamed(tmp_path: Path) -> None:
+    async with standing(tmp_path, UNTIL_TOLD) as stand:
+        ear = await stand.ear(heal=True).start()
+        ear.bring(1, line([1]))
+        await until(stand.effects)
+        assert ear.seat.process is not None
+        process = ear.seat.process
+
+        def stop() -> bool:
+            if not process.dead.is_set():
+                os.kill(process.pid, signal.SIGSTOP)
+            return process.dead.is_set()
+
+        await until(stop)
+        (tmp_path / "go").touch()
+        await ear.until(lambda: ear.open == 0)
+        (died,) = ear.of(WorkerDied)
+        assert (died.by_us, len(died.running), ear.deaths, ear.aside) == (True, 1, ["stopped"], {})
+
+
+async def test_a_record_that_stops_its_own_process_is_found(tmp_path: Path) -> None:
+    """The first two processes are excused for it; then it is a death like any other."""
+    code = """
+class App(RecordProcessor):
+    def process_record(self, record):
+        while record.json() == 1: os.kill(os.getpid(), signal.SIGSTOP)
+        effect(record.json())
+"""
+    async with standing(tmp_path, code) as stand:
+        ear = await stand.ear(heal=True).start()
+        ear.bring(1, line([0, 1, 2]))
+        await ear.until(lambda: ear.open == 0)
+        assert ear.aside == {At(1, 1): "CRASHED"}
+        assert [died.by_us for died in ear.of(WorkerDied)] == [True, True, False]
+        assert "stopped again and again" in (ear.attempts[At(1, 1)][-1].message or "")
+
+
+@pytest.fixture
+def freezer() -> Iterator[Path]:
+    """A way to have a process that does not die of SIGKILL: cgroup v1 holds it as a disk that is gone would."""
+    group = Path(f"/sys/fs/cgroup/freezer/streamheal-test-{os.getpid()}")
+    try:
+        group.mkdir()
+        (group / "freezer.state").write_text("THAWED")
+    except OSError:
+        pytest.skip("no freezer of cgroup v1 here that could be written to")
+    yield group
+    (group / "freezer.state").write_text("THAWED")
+    while (group / "cgroup.procs").read_text():
+        pass
+    group.rmdir()
+
+
+async def test_a_process_that_does_not_die_is_said_and_its_shard_goes_on(tmp_path: Path, freezer: Path) -> None:
+    async with standing(tmp_path, UNTIL_TOLD) as stand:
+        ear = await stand.ear(heal=True).start()
+        ear.bring(1, line([1, 2]))
+        await until(stand.effects)
+        assert ear.seat.process is not None
+        process = ear.seat.process
+        (freezer / "cgroup.procs").write_text(str(process.pid))
+        (freezer / "freezer.state").write_text("FROZEN")
+        await ear.until(lambda: ear.of(WorkerDied))
+        assert process.status.state == ""
+        (stuck,) = stand.log.of("worker_stuck")
+        assert (stuck["pid"], stuck["state"]) == (process.pid, "D")
+        (tmp_path / "go").touch()
+        await ear.until(lambda: ear.open == 0)
+        assert ear.aside == {}
+        assert {"1 ends", "2 ends"} <= set(stand.effects())
+        (freezer / "freezer.state").write_text("THAWED")
+
+
+async def test_a_spare_that_is_slow_to_import_is_said_and_stops_nobody(tmp_path: Path) -> None:
+    code = "if os.path.exists('slow'): time.sleep(60)\ndef handle(record): effect(record.json())"
+    async with standing(tmp_path, code, "app:handle", ready_s_max=1.0) as stand:
+        ear = await stand.ear(heal=True).start()
+        await until(lambda: stand.pool._warm)
+        (tmp_path / "slow").touch()
+        os.kill(stand.pool._warm[0].pid, signal.SIGKILL)
+        await until(lambda: any("import" in fields["why"] for fields in stand.log.of("spare_died")))
+        assert stand.log.of("spare_died")[-1]["why"] == "importing app takes longer than 1 s"
+        ear.bring(1, line([0]))
+        await ear.span_done(1)
+        assert not ear.of(WorkerDied)
