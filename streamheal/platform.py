@@ -163,6 +163,54 @@ class ProcessStatus:
             os.close(self._files.pop())
 
 
+def machine_memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def container_memory_bytes() -> int | None:
+    """The container's limit; None: there is none, or no less than the machine has."""
+    # Another version of cgroups says nothing here; version 2 says `max` for none, version 1 a number
+    # beyond any machine's memory.
+    said = next((text for path in _cgroup_files(_LIMITS) if (text := _text(path)).isdecimal()), None)
+    return int(said) if said is not None and int(said) < machine_memory_bytes() else None
+
+
+def oom_kills() -> int:
+    """How many of the container's processes the kernel has killed for want of memory; 0 where nobody counts."""
+    for path in _cgroup_files(_OOM_COUNTS):
+        for line in _text(path).splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0
+
+
+_CGROUPS = "/sys/fs/cgroup"
+_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
+_OOM_COUNTS = ("memory.events", "memory/memory.oom_control")
+
+
+def _cgroup_files(names: tuple[str, str]) -> list[str]:
+    """Where our own control group says such a thing, in both versions: it, else the root that a container sees."""
+    groups = [line.split(":", 2) for line in _text("/proc/self/cgroup").splitlines()]
+    found = []
+    for name, ours in ((names[0], lambda kinds: kinds == ""), (names[1], lambda kinds: "memory" in kinds.split(","))):
+        controller, _, file = name.rpartition("/")
+        for _, kinds, group in groups:
+            if ours(kinds):
+                found.append(os.path.join(_CGROUPS, controller, group.strip("/"), file))
+        found.append(os.path.join(_CGROUPS, name))
+    return found
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 def peer_uid(peer: socket.socket) -> int:
     """Whose process is at the other end of this Unix socket."""
     if LINUX:

@@ -13,7 +13,7 @@ from streamheal.attempts import Attempt
 from streamheal.core.messages import At, Cause, Done, Failed, Stated
 from streamheal.records import Record
 from streamheal.workers import wire
-from streamheal.workers.deaths import death_attempt, raised_attempt
+from streamheal.workers.deaths import cause_of, death_attempt, raised_attempt
 from streamheal.workers.frames import task_title
 from streamheal.workers.process import Process
 
@@ -109,7 +109,7 @@ class Cells:
             # The processor could not even begin: that says nothing of the record.
             attempt.message = f"while initialize ran: {attempt.message}"
             attempt.outcome, cause = "throttled", Cause.THROTTLED
-        cell.seat.listener.worker_died("cell")
+        cell.seat.listener.worker_died(cause_of(process, in_cell=True))
         self._failed(process, cause, cell.began, self._pool.loop.time(), attempt)
 
     def _failed(

@@ -51,7 +51,9 @@ def death_attempt(
     masks = process.facts is not None and process.facts.masks_texts
     log = process.tail.text()
     stack = process.stack
-    frames, where = told(dumped(stack, crashed=not overran, title=title)) if stack else ((), None)
+    frames, where = (
+        told(dumped(stack, crashed=not overran and process.grew is None, title=title)) if stack else ((), None)
+    )
     return Attempt(
         number=0,
         started_at=wall_time(began),
@@ -73,8 +75,12 @@ _OVERRAN = ("deadline", "initialize", "hook", "deaf")
 _STOPPED = ("stopped", "stopped again")
 
 
-def cause_of(process: Process) -> str:
+def cause_of(process: Process, *, in_cell: bool = False) -> str:
     """Why a worker died, in a word for logs and metrics."""
+    if process.grew is not None:
+        return "memory"
+    if in_cell:
+        return "cell"
     if process.doomed in _OVERRAN:
         return "deadline"
     if process.doomed in _STOPPED:
@@ -83,6 +89,8 @@ def cause_of(process: Process) -> str:
 
 
 def how_it_died(process: Process) -> str:
+    if process.grew is not None:
+        return process.grew
     if process.doomed in _STOPPED:
         return "the process was stopped again and again (SIGSTOP)"
     if process.signal_name is not None:

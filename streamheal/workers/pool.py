@@ -22,6 +22,7 @@ from streamheal.workers.cells import Cells
 from streamheal.workers.deaths import cause_of, how_it_died
 from streamheal.workers.facts import gather_facts
 from streamheal.workers.liveness import Liveness
+from streamheal.workers.memory import Memory, mib
 from streamheal.workers.port import Listener, TargetFacts, WorkerOptions
 from streamheal.workers.process import LOOK_EVERY_S, Process
 from streamheal.workers.seat import ShardSeat
@@ -73,7 +74,7 @@ class WorkerPool:
     ) -> None:
         self.ready_s_max, self.initialize_s_max = ready_s_max, initialize_s_max
         self.hook_s_max = options.deadline_s if hook_s_max is None else hook_s_max
-        self.watchdog, self.liveness = Watchdog(), Liveness(log)
+        self.watchdog, self.liveness, self.memory = Watchdog(), Liveness(log), Memory(options, log)
         self.cells = Cells(self, options.cells_max)
         self.batches = False
         self.loop: asyncio.AbstractEventLoop
@@ -109,9 +110,15 @@ class WorkerPool:
             ) from None
         if facts.error is not None:
             raise TargetError(facts.error)
+        if self.memory.each is not None and (used := process.status.anonymous_bytes or 0) > self.memory.each:
+            raise TargetError(
+                f"once imported, {self._options.target} uses {mib(used)} MiB, and a worker may use no more than "
+                f"{mib(self.memory.each)} MiB   (--worker-memory)"
+            )
         self.watchdog.deadline_s = facts.deadline_s
         self.batches = facts.mode == "batch"
         self._opened = True
+        self.memory.tell()
         self._look()
         return await gather_facts(self._options.target, facts)
 
@@ -250,6 +257,7 @@ class WorkerPool:
 
     def died(self, process: Process) -> None:
         self._living.discard(process)
+        self.memory.died(process)
         for slot in self._late_slots.pop(process, ()):
             self._arena.give_back(slot)
         if self._closing:
@@ -263,7 +271,7 @@ class WorkerPool:
             self._warm.remove(process)
             self._log.warning("spare_died", pid=process.pid, why=how_it_died(process), again_in_s=0.0)
         elif self.cells.has(process):
-            self._say_died(process, 1, "cell")
+            self._say_died(process, 1, cause_of(process, in_cell=True))
             self.cells.died(process)
         elif process in self._seats:
             self._worker_died(process)
@@ -324,6 +332,7 @@ class WorkerPool:
             return
         now = self.loop.time()
         self.liveness.look(self._living, self.watchdog.step(now), now)
+        self.memory.look(self._living)
         for process, seats in list(self._seats.items()):
             if process.doomed is None:
                 self._look_at(process, list(seats.values()))

@@ -31,6 +31,8 @@ class WorkerOptions(msgspec.Struct, kw_only=True, frozen=True):
         ordering: "shard", "key" or "none"; class attributes of the processor win.
         concurrency: Records at once per shard; default 1 plain, 100 async.
         deadline_s: Per record; per call for batches.
+        memory_each: Bytes that a process may grow to; None: no limit.
+        memory_together: Bytes that all of them may use; None: no limit.
     """
 
     target: str
@@ -39,6 +41,8 @@ class WorkerOptions(msgspec.Struct, kw_only=True, frozen=True):
     concurrency: int | None = None
     deadline_s: float = 30.0
     cells_max: int = 4
+    memory_each: int | None = None
+    memory_together: int | None = None
 
 
 class TargetFacts(msgspec.Struct, kw_only=True):

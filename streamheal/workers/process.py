@@ -29,6 +29,7 @@ _MESSAGES_A_TURN = 256
 _PIPE_BYTES = 1 << 20
 _DUMP_BYTES = 1 << 20
 _DUMP_WAIT_S = 0.2
+_DUMP_GROWING_WAIT_S = 0.05  # it eats memory meanwhile
 _SHOW_S = 0.05
 # How often all processes are looked at.
 LOOK_EVERY_S = 0.05
@@ -61,6 +62,8 @@ class Process:
         awake_s: How long it could run, as far as was seen: neither it nor its host was stopped.
         dying_s: How long ago it was killed, in the host's time awake.
         stops: How often it was seen stopped.
+        memory: What it used at the last look, in bytes.
+        grew: Why it is ended for its memory, or was by the kernel; None: it is not.
     """
 
     def __init__(self, owner: Owner, options: WorkerOptions, arena: Arena, loop: asyncio.AbstractEventLoop) -> None:
@@ -72,7 +75,8 @@ class Process:
         self.overran: dict[Any, set[At]] | None = None  # by seat: what the watchdog ends it for
         self.tickets_given = 0  # of the host's half of the journal's
         self.awake_s = self.dying_s = 0.0
-        self.stops = 0
+        self.stops = self.memory = 0
+        self.grew: str | None = None
         self._owner, self._loop = owner, loop
         self._joiner = Joiner()
         self._outbox: deque[bytes] = deque()
@@ -229,7 +233,7 @@ class Process:
     def _ask_for_stack(self) -> None:
         if not self.dead.is_set():
             os.kill(self.pid, platform.DUMP_SIGNAL)
-            self._loop.call_later(_DUMP_WAIT_S, self._kill_group)
+            self._loop.call_later(_DUMP_WAIT_S if self.grew is None else _DUMP_GROWING_WAIT_S, self._kill_group)
 
     def _kill_group(self) -> None:
         # Not once it is reaped: its number may be another's by then.

@@ -71,6 +71,10 @@ def misbehave(do: str, number: int, record: Record) -> None:
             sys.exit("a library called exit")
         case "hang":
             ctypes.PyDLL(None).sleep(1000)
+        case "eat":
+            eaten = []
+            while True:
+                eaten.append(bytearray(4 << 20))
         case "flaky" if record.attempt == 1:
             raise ConnectionError("try again")
         case "busy" if record.attempt <= 2:
