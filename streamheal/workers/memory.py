@@ -55,6 +55,11 @@ class Memory:
             all_of_them = f"all worker processes together passed {mib(self.together):,} MiB"
             _end(largest, f"grew past {mib(largest.memory):,} MiB, the largest when {all_of_them}")
 
+    def limit_of(self, process: Process) -> float:
+        """What this process may grow to, as things are."""
+        left = float("inf") if self.together is None else self.together - self.used
+        return min(process.memory + left, float("inf") if self.each is None else self.each)
+
     def died(self, process: Process) -> None:
         """Was it the kernel that ended it?"""
         if process.doomed is None and process.signal_name == "SIGKILL" and platform.oom_kills() > self._oom_kills:

@@ -25,6 +25,7 @@ from streamheal.workers.liveness import Liveness
 from streamheal.workers.memory import Memory, mib
 from streamheal.workers.port import Listener, TargetFacts, WorkerOptions
 from streamheal.workers.process import LOOK_EVERY_S, Process
+from streamheal.workers.recycling import Recycler
 from streamheal.workers.seat import ShardSeat
 from streamheal.workers.watchdog import Watchdog
 
@@ -75,6 +76,7 @@ class WorkerPool:
         self.ready_s_max, self.initialize_s_max = ready_s_max, initialize_s_max
         self.hook_s_max = options.deadline_s if hook_s_max is None else hook_s_max
         self.watchdog, self.liveness, self.memory = Watchdog(), Liveness(log), Memory(options, log)
+        self.recycler = Recycler(self.memory, self.watchdog, log)
         self.cells = Cells(self, options.cells_max)
         self.batches = False
         self.loop: asyncio.AbstractEventLoop
@@ -202,7 +204,7 @@ class WorkerPool:
         self._sit(place)
 
     def _sit(self, place: Place) -> None:
-        if place.process is None or place.process.doomed is not None:
+        if place.process is None or place.process.doomed is not None or place.process.draining is not None:
             return
         for seat in place.seats:
             if seat.stage == "waiting":
@@ -221,6 +223,9 @@ class WorkerPool:
     def heard(self, process: Process, message: wire.ToHost) -> None:
         if isinstance(message, wire.Facts):
             self._warmed(process, message)
+        elif isinstance(message, wire.Drained):
+            assert process.draining is not None
+            process.draining.discard(message.seat)
         elif self.cells.has(process):
             self.cells.heard(process, message)
         elif not isinstance(message, wire.Ready | wire.Unready) or process.doomed is None:
@@ -276,6 +281,7 @@ class WorkerPool:
         elif process in self._seats:
             self._worker_died(process)
         self.watchdog.buried(process)
+        self.recycler.buried(process)
         self.tend()
 
     def _import_died(self, process: Process) -> None:
@@ -306,15 +312,15 @@ class WorkerPool:
         cause = cause_of(process)
         by_us = process.doomed in _NOBODYS
         self._say_died(process, total, cause)
-        if seats and process.doomed != "by_us":
+        if seats and process.doomed not in _OURS:
             seats[0].listener.worker_died(cause)
         for seat, loss in losses.items():
             past = None if overran is None else overran.get(seat, set())
             seat.bereaved(process, loss, death=death, total=total, overran=past, by_us=by_us)
 
     def _say_died(self, process: Process, running: int, cause: str) -> None:
-        # Stopped because its shard was given up: that is our doing, and nobody's trouble.
-        tell = self._log.debug if process.doomed == "by_us" else self._log.warning
+        # Because its shard was given up, or because it leaked: our doing, and nobody's trouble.
+        tell = self._log.debug if process.doomed in _OURS else self._log.warning
         tell(
             "worker_died",
             worker=process.name,
@@ -337,6 +343,8 @@ class WorkerPool:
             if process.doomed is None:
                 self._look_at(process, list(seats.values()))
         self.cells.look()
+        workers = [(process, list(seats.values())) for process, seats in self._seats.items()]
+        self.recycler.look(workers, spare=bool(self._warm), now=now)
         for process in list(self._warming):
             if process.awake_s > self.ready_s_max:
                 process.kill("import")
@@ -363,4 +371,5 @@ class WorkerPool:
         spare.kill("retired")
 
 
-_NOBODYS = ("by_us", "hook", "initialize", "stopped")
+_OURS = ("by_us", "recycled")
+_NOBODYS = (*_OURS, "hook", "initialize", "stopped")

@@ -21,7 +21,18 @@ from streamheal.workers.child.birth import Birth
 from streamheal.workers.journal import Journal
 from streamheal.workers.output import OutputReader, Tail
 from streamheal.workers.port import WorkerOptions
-from streamheal.workers.wire import PART_BYTES, Facts, Joiner, Message, Show, ToHost, datagrams, unpack_for_host
+from streamheal.workers.wire import (
+    PART_BYTES,
+    Again,
+    Facts,
+    Joiner,
+    Limit,
+    Message,
+    Show,
+    ToHost,
+    datagrams,
+    unpack_for_host,
+)
 
 _DATAGRAM_MAX = PART_BYTES + 64
 # Messages taken at one go, so that one talkative worker does not keep the loop from the others.
@@ -63,6 +74,7 @@ class Process:
         dying_s: How long ago it was killed, in the host's time awake.
         stops: How often it was seen stopped.
         memory: What it used at the last look, in bytes.
+        draining: Its seats that have not said yet that they start nothing more; None: it is not emptied.
         grew: Why it is ended for its memory, or was by the kernel; None: it is not.
     """
 
@@ -77,6 +89,7 @@ class Process:
         self.awake_s = self.dying_s = 0.0
         self.stops = self.memory = 0
         self.grew: str | None = None
+        self.draining: set[int] | None = None
         self._owner, self._loop = owner, loop
         self._joiner = Joiner()
         self._outbox: deque[bytes] = deque()
@@ -135,8 +148,8 @@ class Process:
     # -- talking -------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
-        if self.dead.is_set():
-            return
+        if self.dead.is_set() or (self.draining is not None and isinstance(message, Limit | Again)):
+            return  # while it is emptied nothing is to start: all that is open will be given to the next
         waits = bool(self._outbox)
         self._outbox.extend(datagrams(message))
         if not waits:

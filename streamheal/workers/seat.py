@@ -57,7 +57,7 @@ class ShardSeat:
         self.after: tuple[str, int] | None = None  # the shard's checkpoint
         self._pool = pool
         self.books = Books(shard.shard_id)
-        self._unstated = Unstated(shard.shard_id)
+        self.unstated = Unstated(shard.shard_id)
         self._again = 0  # spans that were made of what runs again; they are numbered downwards
         self._timer: asyncio.TimerHandle | None = None
         self._hook: Hook | None = None
@@ -195,7 +195,7 @@ class ShardSeat:
                 self._failed(message)
             case wire.Stated(_, sequence, sub_sequence, owes):
                 position = None if sequence is None else Position(int(sequence), sub_sequence)
-                self._unstated.stated(position, owes)
+                self.unstated.stated(position, owes)
                 self.listener.happened(Stated(position, owes))
             case wire.Ready():
                 self.stage, self.due = "in", None
@@ -230,14 +230,14 @@ class ShardSeat:
 
     def _finished(self, done: wire.Finished) -> None:
         last = None if done.sequence is None else Position(int(done.sequence), done.sub_sequence)
-        self._unstated.reported(self.books.spans[done.span], last, (nth for nth, _ in done.tickets))
+        self.unstated.reported(self.books.spans[done.span], last, (nth for nth, _ in done.tickets))
         slot, held = self.books.reported(done)
         self._pool.give_back(slot)
         self.listener.happened(SpanDone(done.span, done.records, last, done.filtered, held))
 
     def _succeeded(self, at: At, filtered: bool) -> None:
-        if self._unstated.owes:
-            self._unstated.succeeded(self.books.known(at).record)
+        if self.unstated.owes:
+            self.unstated.succeeded(self.books.known(at).record)
         self.books.settled(at)
         self.listener.happened(Done(at, filtered))
 
@@ -279,7 +279,7 @@ class ShardSeat:
             return Loss([], [])
         for book in list(self.books.spans.values()):
             self._count(book)
-        return self.books.lost(self.process.journal, self._unstated.beyond if self._unstated.owes else None)
+        return self.books.lost(self.process.journal, self.unstated.beyond if self.unstated.owes else None)
 
     def bereaved(
         self, process: Process, loss: Loss, *, death: int, total: int, overran: set[At] | None, by_us: bool
@@ -316,7 +316,7 @@ class ShardSeat:
 
     def _kept(self, loss: Loss) -> tuple[bool, RunsAgain | None]:
         """Whether all that the processor owed can run again, and the span that was made of it."""
-        unstated = self._unstated
+        unstated = self.unstated
         for at, _ in loss.done if unstated.owes else ():
             unstated.succeeded(self.books.known(at).record)
         owed = unstated.line()
@@ -390,7 +390,7 @@ class ShardSeat:
 
     def _forget_all(self, process: Process | None) -> None:
         """Slots that a living process may still read are free once it is dead."""
-        self._unstated.clear()
+        self.unstated.clear()
         slots = self.books.clear()
         if process is None:
             for slot in slots:

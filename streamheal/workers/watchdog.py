@@ -94,6 +94,10 @@ class Watchdog:
         now = process.awake_s
         return now - self._waits_since.setdefault(process, now) > self.deadline_s
 
+    def runs(self, process: Process) -> dict[_Run, _Since]:
+        """What ran at the last look; a record that runs again is another run."""
+        return self._seen.get(process, {})
+
     def since(self, process: Process, seat: ShardSeat, at: At) -> float:
         """When it was first seen running; where it never was, the last look."""
         since = self._seen.get(process, {}).get((seat, at))

@@ -1,8 +1,8 @@
 """What host and worker say to each other: whole messages over a socket that keeps them whole.
 
     host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Leave · End · Show · Cancel
-                      Alone · Go
-    worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Stated · Ended
+                      Drain · Alone · Go
+    worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Stated · Ended · Drained
 
 A clean span costs one `Give` and one `Finished`, whatever its size. A message too long for
 one datagram goes in parts.
@@ -127,6 +127,12 @@ class Cancel(Message):
     nth: int
 
 
+class Drain(Message):
+    """Start no more records of this shard, whatever was said before; say so."""
+
+    seat: int
+
+
 class Alone(Message):
     """Be a cell: make and initialize a processor for this one record; wait for `Go`, then run it."""
 
@@ -140,7 +146,7 @@ class Go(Message):
     """Run it now: everything printed until here has been read."""
 
 
-ToWorker = Take | Give | Regive | Limit | Again | Settled | Curious | Leave | End | Show | Cancel | Alone | Go
+ToWorker = Take | Give | Regive | Limit | Again | Settled | Curious | Leave | End | Show | Cancel | Drain | Alone | Go
 
 
 # --- worker to host -------------------------------------------------------------------
@@ -248,7 +254,13 @@ class Ended(Message):
     raised: Raised | None = None
 
 
-ToHost = Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended
+class Drained(Message):
+    """What runs now is marked as running, and nothing more will start."""
+
+    seat: int
+
+
+ToHost = Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended | Drained
 
 pack = msgspec.msgpack.Encoder().encode
 unpack_for_worker = msgspec.msgpack.Decoder(ToWorker).decode

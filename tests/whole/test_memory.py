@@ -40,7 +40,9 @@ def heal_in(container: Path, site: Site, **env: str) -> list[dict[str, Any]]:
     """Run to the end with the container's limit. Returns what was logged."""
     (site.folder / "inside").write_text(f'#!/bin/sh\necho $$ > {container}/cgroup.procs\nexec "$@"\n')
     host = site.start(
-        *site.run_arguments("shop:ThreadShop", "--until-caught-up", "--workers", "1", "--deadline-s", "20", "--patience-s", "1"),
+        *site.run_arguments(
+            "shop:ThreadShop", "--until-caught-up", "--workers", "1", "--deadline-s", "20", "--patience-s", "1"
+        ),
         inside=str(site.folder / "inside"),
         **env,
     )

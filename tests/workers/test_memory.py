@@ -9,7 +9,7 @@ import pytest
 from streamheal.core.messages import At, WorkerDied
 from streamheal.errors import TargetError
 
-from .stand import line, standing
+from .stand import line, numbers, standing, until
 
 MIB = 1 << 20
 
@@ -72,3 +72,86 @@ async def test_a_processor_that_needs_more_than_it_may_have_is_refused_at_the_st
     with pytest.raises(TargetError, match=r"app:handle uses \d+ MiB, and a worker may use no more than 64 MiB"):
         async with standing(tmp_path, code, "app:handle", memory_each=64 * MIB):
             pass
+
+
+LEAKING = """
+import asyncio
+kept = []
+def leak(record):
+    if len(kept) < 115: kept.append(bytearray(1 << 20))
+    effect(f"{record.json()} {os.getpid()}")
+class Plain(RecordProcessor):
+    def process_record(self, record): leak(record); time.sleep(0.002)
+class Threads(Plain):
+    concurrency = 8
+class Async(RecordProcessor):
+    async def process_record(self, record): leak(record); await asyncio.sleep(0.01)
+class Batch(RecordProcessor):
+    def process_records(self, records):
+        for record in records: leak(record); time.sleep(0.002)
+"""
+
+
+@pytest.mark.parametrize("target", ["Plain", "Threads", "Async", "Batch"])
+async def test_a_worker_that_leaks_is_replaced_between_records(tmp_path: Path, target: str) -> None:
+    """Each record runs once, nobody is blamed; both shards of the worker go on in the spare."""
+    async with standing(tmp_path, LEAKING, f"app:{target}", memory_each=160 * MIB) as stand:
+        ears = [await stand.ear(f"shardId-{n}", heal=True).start() for n in (1, 2)]
+        brought = 0
+        while not (recycled := stand.log.of("worker_recycled")):
+            brought += 1
+            for shard, ear in enumerate(ears):
+                ear.bring(brought, line([brought * 100 + shard * 50 + n for n in range(16)], first=brought * 16))
+            for ear in ears:
+                await ear.until(lambda ear=ear: ear.open == 0)
+        for ear in ears:
+            await ear.until(lambda ear=ear: ear.up and ear.of(WorkerDied))
+            ear.bring(brought + 1, line([9000 + ears.index(ear)], first=brought * 16 + 16))
+            await ear.until(lambda ear=ear: ear.open == 0)
+            assert [(died.by_us, died.running) for died in ear.of(WorkerDied)] == [(True, ())]
+            assert (ear.deaths, ear.aside) == ([], {})
+        found = numbers(stand.effects())
+        assert len(found) == len(set(found)) == brought * 32 + 2, "none ran twice"
+        assert recycled[0]["memory_mib"] >= 128 > recycled[0]["began_with_mib"]
+        assert len({text.split()[1] for text in stand.effects()}) == 2
+
+
+async def test_a_processor_that_needs_much_from_the_start_is_let_be(tmp_path: Path) -> None:
+    code = """
+class App(RecordProcessor):
+    def initialize(self, shard): self.ballast = [bytearray(1 << 20) for _ in range(100)]
+    def process_record(self, record):
+        time.sleep(0.02)
+        effect(record.json())
+"""
+    async with standing(tmp_path, code, memory_each=128 * MIB) as stand:
+        ear = await stand.ear(heal=True).start()
+        ear.bring(1, line(list(range(20))))
+        await ear.until(lambda: ear.open == 0)
+        assert len(stand.log.of("worker_memory_tight")) == 1, "said once"
+        assert not ear.of(WorkerDied)
+
+
+async def test_a_record_that_holds_much_while_it_runs_is_no_leak(tmp_path: Path) -> None:
+    code = """
+class App(RecordProcessor):
+    def process_record(self, record):
+        if record.json() == 1:
+            held = [bytearray(1 << 20) for _ in range(100)]
+            while not os.path.exists("go"): time.sleep(0.01)
+        effect(record.json())
+"""
+    async with standing(tmp_path, code, memory_each=128 * MIB) as stand:
+        ear = await stand.ear(heal=True).start()
+        ear.bring(1, line([0, 1, 2]))
+        assert ear.seat.process is not None
+        process = ear.seat.process
+        looks = 4
+        seen = 0.0
+        while looks:
+            await until(lambda seen=seen: process.memory > 105 * MIB and process.awake_s > seen)
+            seen, looks = process.awake_s, looks - 1
+        assert process.draining is None
+        (tmp_path / "go").touch()
+        await ear.until(lambda: ear.open == 0)
+        assert not ear.of(WorkerDied)
