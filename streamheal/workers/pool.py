@@ -223,6 +223,8 @@ class WorkerPool:
     def heard(self, process: Process, message: wire.ToHost) -> None:
         if isinstance(message, wire.Facts):
             self._warmed(process, message)
+        elif isinstance(message, wire.Heeded):
+            process.heeded_s = process.awake_s
         elif isinstance(message, wire.Drained):
             assert process.draining is not None
             process.draining.discard(message.seat)

@@ -72,6 +72,7 @@ class Process:
         doomed: Why we kill it, once we do; None: if it dies, it died by itself.
         awake_s: How long it could run, as far as was seen: neither it nor its host was stopped.
         dying_s: How long ago it was killed, in the host's time awake.
+        heeded_s: When it last took a `Cancel`, on the clock of `awake_s`.
         stops: How often it was seen stopped.
         memory: What it used at the last look, in bytes.
         draining: Its seats that have not said yet that they start nothing more; None: it is not emptied.
@@ -87,6 +88,7 @@ class Process:
         self.overran: dict[Any, set[At]] | None = None  # by seat: what the watchdog ends it for
         self.tickets_given = 0  # of the host's half of the journal's
         self.awake_s = self.dying_s = 0.0
+        self.heeded_s = -1.0
         self.stops = self.memory = 0
         self.grew: str | None = None
         self.draining: set[int] | None = None

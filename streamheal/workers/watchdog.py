@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # was stopped or starved, is held against no record.
 _STEP_S_MAX = 2 * LOOK_EVERY_S
 _GRACE_S_MIN, _GRACE_S_MAX = 0.1, 1.0
+# An event loop that turns takes a message at once. One that stands keeps everybody waiting.
+_HEEDS_S_MAX = 0.1
 
 _Run = tuple["ShardSeat", At]
 
@@ -80,7 +82,10 @@ class Watchdog:
             if since is None:
                 process.send(wire.Cancel(seat.number, at.span, at.nth))
         self._asked[process] = {run: now if since is None else since for run, since in still.items()}
-        return any(since is not None and now - since > self.grace_s for since in still.values())
+        return any(
+            since is not None and now - since > (self.grace_s if process.heeded_s >= since else _HEEDS_S_MAX)
+            for since in still.values()
+        )
 
     def deaf(self, process: Process, seats: list[ShardSeat]) -> bool:
         """Whether it has not taken what it was given, though nothing runs: no record holds it up.

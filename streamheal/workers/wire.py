@@ -2,7 +2,8 @@
 
     host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Leave · End · Show · Cancel
                       Drain · Alone · Go
-    worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Stated · Ended · Drained
+    worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Stated · Ended · Heeded
+                      Drained
 
 A clean span costs one `Give` and one `Finished`, whatever its size. A message too long for
 one datagram goes in parts.
@@ -254,13 +255,19 @@ class Ended(Message):
     raised: Raised | None = None
 
 
+class Heeded(Message):
+    """The event loop turns: `Cancel` was taken."""
+
+    seat: int
+
+
 class Drained(Message):
     """What runs now is marked as running, and nothing more will start."""
 
     seat: int
 
 
-ToHost = Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended | Drained
+ToHost = Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended | Heeded | Drained
 
 pack = msgspec.msgpack.Encoder().encode
 unpack_for_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -109,6 +109,7 @@ class Coroutines(Worker):
             case wire.Show(seat, span, nth):
                 self._show(self._crews[seat], span, nth)
             case wire.Cancel(seat, span, nth):
+                self.link.send(wire.Heeded(seat))
                 if seat in self._crews:
                     self._cancel(self._crews[seat], span, nth)
             case wire.Leave(seat):
