@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import subprocess
 
 LINUX = sys.platform == "linux"
+# Elsewhere nobody says cheaply what a process alone uses.
+WATCHES_MEMORY = LINUX
 
 # Asks a worker for its stack. A real-time signal, because programs use those least; macOS has none.
 DUMP_SIGNAL: int = getattr(signal, "SIGRTMAX", signal.SIGUSR2 + 1) - 1

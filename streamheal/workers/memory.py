@@ -22,6 +22,7 @@ from streamheal.workers.process import Process
 
 class Log(Protocol):
     def info(self, event: str, **fields: Any) -> Any: ...
+    def warning(self, event: str, **fields: Any) -> Any: ...
 
 
 class Memory:
@@ -37,7 +38,9 @@ class Memory:
 
     def tell(self) -> None:
         """Once, at the start: what is watched."""
-        if self.limited:
+        if self.limited and not platform.WATCHES_MEMORY:
+            self._log.warning("memory_not_watched", worker_mib=mib(self.each))
+        elif self.limited:
             self._log.info("memory_limited", worker_mib=mib(self.each), workers_together_mib=mib(self.together))
 
     def look(self, processes: Iterable[Process]) -> None:
