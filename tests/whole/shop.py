@@ -92,3 +92,13 @@ class KeyShop(Shop):
 
 class KeyThreadShop(KeyShop):
     concurrency = 4
+
+
+class LeakyShop(ThreadShop):
+    """Keeps a little of every order, as a cache without bounds does."""
+
+    kept: list[bytes] = []  # noqa: RUF012  # that it is shared is the leak
+
+    def process_record(self, record: Record) -> None:
+        super().process_record(record)
+        self.kept.append(b"x" * (1 << 16))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.whole.running import Site, orders, put
+from tests.whole.running import Site, orders, put, wait_until
 
 MIB = 1 << 20
 
@@ -73,3 +74,25 @@ def test_a_record_that_eats_the_container_s_memory_is_set_aside(
         assert "the largest when all worker processes together passed 192 MiB" in said
         (told,) = [line for line in logged if line["event"] == "memory_limited"]
         assert (told["worker_mib"], told["workers_together_mib"]) == (None, 192)
+
+
+def test_a_leak_ends_workers_and_costs_no_record_a_second_run(site_of: Any, kinesis: Any) -> None:
+    """With records that fail at first, and wait for their next try while the worker is emptied."""
+    site: Site = site_of(shards=2)
+    log, brought = site.folder / "log", 0
+    host = site.start(*site.run_arguments("shop:LeakyShop", "--workers", "1", "--worker-memory", "128MiB"))
+    while not log.exists() or "worker_recycled" not in log.read_text():
+        put(
+            kinesis,
+            site.stream,
+            orders(range(brought, brought + 100), lambda number: "flaky" if number % 20 == 7 else "fine"),
+        )
+        brought += 100
+        wait_until(lambda enough=brought - 5: len(site.effects()) >= enough)
+    wait_until(lambda: len(site.effects()) == brought)
+    host.send_signal(signal.SIGTERM)
+
+    assert host.wait(30) == 0
+    assert site.effects() == dict.fromkeys(range(brought), 1)
+    assert not site.quarantined()
+    assert "worker_died" not in log.read_text()
