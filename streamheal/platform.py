@@ -135,11 +135,15 @@ def be_killed_first(by: int) -> None:
 class ProcessStatus:
     """What the kernel says of a child, read twenty times a second: its files are opened once.
 
-    Elsewhere than on Linux nothing is said: nobody is ever seen stopped, and no memory is known.
+    Where there is no such file (macOS) nothing is said: nobody is ever seen stopped, and no memory is known.
     """
 
     def __init__(self, pid: int) -> None:
-        self._files = [os.open(f"/proc/{pid}/{name}", os.O_RDONLY) for name in ("stat", "statm")] if LINUX else []
+        self._files: list[int] = []
+        try:
+            self._files += [os.open(f"/proc/{pid}/{name}", os.O_RDONLY) for name in ("stat", "statm")]
+        except OSError:
+            pass
 
     @property
     def state(self) -> str:
@@ -156,9 +160,9 @@ class ProcessStatus:
 
     def _read(self, file: int) -> bytes:
         try:
-            return os.pread(self._files[file], 4096, 0) if self._files else b""
-        except OSError:
-            return b""  # it is dead and reaped
+            return os.pread(self._files[file], 4096, 0)
+        except (OSError, IndexError):
+            return b""  # it is dead and reaped, or there are no such files
 
     def close(self) -> None:
         while self._files:
