@@ -330,6 +330,7 @@ class WorkerPool:
             signal=process.signal_name,
             exit_code=process.exit_code,
             why=process.doomed,
+            state=process.state,
             running=running,
         )
 

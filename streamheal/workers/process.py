@@ -70,6 +70,7 @@ class Process:
         name: For people: `worker 1 (pid 4711)`.
         facts: What it found out about the processor; None until it has imported it.
         doomed: Why we kill it, once we do; None: if it dies, it died by itself.
+        state: What it was doing when we did, as the kernel has it: `R`, `S`, `D` …; None: it died by itself.
         awake_s: How long it could run, as far as was seen: neither it nor its host was stopped.
         dying_s: How long ago it was killed, in the host's time awake.
         heeded_s: When it last took a `Cancel`, on the clock of `awake_s`.
@@ -83,6 +84,7 @@ class Process:
         self.journal = Journal()
         self.facts: Facts | None = None
         self.doomed: str | None = None
+        self.state: str | None = None
         self.dead = asyncio.Event()
         self.tail = Tail()
         self.overran: dict[Any, set[At]] | None = None  # by seat: what the watchdog ends it for
@@ -237,7 +239,7 @@ class Process:
         """
         if self.doomed is not None or self.dead.is_set():
             return
-        self.doomed = why
+        self.doomed, self.state = why, self.status.state
         if show and self.facts is not None and self.facts.mode == "async":
             for message in show:
                 self.send(message)

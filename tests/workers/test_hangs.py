@@ -182,6 +182,8 @@ async def test_a_process_that_does_not_die_is_said_and_its_shard_goes_on(tmp_pat
         assert process.status.state == ""
         (stuck,) = stand.log.of("worker_stuck")
         assert (stuck["pid"], stuck["state"]) == (process.pid, "D")
+        (death,) = stand.log.of("worker_died")
+        assert (death["why"], death["state"]) == ("deadline", "D"), "no slow code, but a call that does not come back"
         (tmp_path / "go").touch()
         await ear.until(lambda: ear.open == 0)
         assert ear.aside == {}
