@@ -27,6 +27,7 @@ from streamheal.attempts import utc_text
 from streamheal.audit.audit import Audit, AuditOptions
 from streamheal.config.aws import AwsOptions, client
 from streamheal.config.load import Loaded
+from streamheal.config.memory import together_bytes
 from streamheal.config.replaying import ReplayOptions
 from streamheal.config.settings import Settings, config_hash, for_application
 from streamheal.core.policy import Policy
@@ -89,6 +90,8 @@ def worker_options(settings: Settings, target: str) -> WorkerOptions:
         ordering=settings.ordering,
         concurrency=settings.concurrency,
         deadline_s=settings.deadline_s,
+        memory_each=settings.worker_memory or None,
+        memory_together=together_bytes(settings),
     )
 
 

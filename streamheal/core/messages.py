@@ -25,7 +25,7 @@ class Cause(Enum):
     RAISED = auto()  # an exception: try again
     POISON = auto()  # Poison, DecodeError or a class in `poison`: the processor has said it
     THROTTLED = auto()  # the world is busy; not an attempt
-    OVERRAN = auto()  # still running at its deadline; the process was killed for it
+    OVERRAN = auto()  # still running at its deadline: cancelled, or alone and its process killed for it
     CRASHED = auto()  # the process died while this ran in it, alone
     SUSPECTED = auto()  # not run: it came to the head of its lane, and `Give.ask` named it
 

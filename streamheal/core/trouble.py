@@ -108,6 +108,10 @@ class Trouble:
         if cause is not Cause.RAISED:
             case.lonely = True
             case.crashes_alone += cause is Cause.CRASHED
+        if cause is Cause.OVERRAN and not event.alone and not self._policy.replaying:
+            # Its neighbours may have held the event loop: only what hangs alone hangs by itself.
+            self.cases.move(case, Phase.FOR_CELL)
+            return
         self._count_tries(case, cause, event.alone, now)
 
     def _count_tries(self, case: Case, cause: Cause, alone: bool, now: float) -> None:

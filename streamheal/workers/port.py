@@ -32,6 +32,8 @@ class WorkerOptions(msgspec.Struct, kw_only=True, frozen=True):
         ordering: "shard", "key" or "none"; class attributes of the processor win.
         concurrency: Records at once per shard; default 1 plain, 100 async.
         deadline_s: Per record; per call for batches.
+        memory_each: Bytes that a process may grow to; None: no limit.
+        memory_together: Bytes that all of them may use; None: no limit.
     """
 
     target: str
@@ -40,6 +42,8 @@ class WorkerOptions(msgspec.Struct, kw_only=True, frozen=True):
     concurrency: int | None = None
     deadline_s: float = 30.0
     cells_max: int = 4
+    memory_each: int | None = None
+    memory_together: int | None = None
 
 
 class TargetFacts(msgspec.Struct, kw_only=True):
@@ -83,7 +87,7 @@ class Listener(Protocol):
         """What a process's death or a passed deadline looked like to one record that ran in it."""
 
     def worker_died(self, cause: str) -> None:
-        """For the metrics: `signal`, `exit`, `deadline` or `cell`; once a process, told to one of its shards."""
+        """For the metrics, see `deaths.cause_of`; in a cell `cell`. Once a process, told to one of its shards."""
 
     def timed(self, what: Timed, seconds: float) -> None:
         """For the metrics. `took`: a record, or a call of a batch processor; told of a few. `waited`:

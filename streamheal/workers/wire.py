@@ -1,8 +1,9 @@
 """What host and worker say to each other: whole messages over a socket that keeps them whole.
 
-    host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Leave · End · Show · Alone · Go
+    host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Leave · End · Show · Cancel
+                      Drain · Alone · Go
     worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Stated · Ended
-                      Took · Waited
+                      Took · Waited · Heeded · Drained
 
 A clean span costs one `Give` and one `Finished`, whatever its size. A message too long for
 one datagram goes in parts.
@@ -120,6 +121,20 @@ class Show(Message):
     nth: int
 
 
+class Cancel(Message):
+    """This record's coroutine is past its deadline: end it, if it lets itself be ended."""
+
+    seat: int
+    span: int
+    nth: int
+
+
+class Drain(Message):
+    """Start no more records of this shard, whatever was said before; say so."""
+
+    seat: int
+
+
 class Alone(Message):
     """Be a cell: make and initialize a processor for this one record; wait for `Go`, then run it."""
 
@@ -133,7 +148,7 @@ class Go(Message):
     """Run it now: everything printed until here has been read."""
 
 
-ToWorker = Take | Give | Regive | Limit | Again | Settled | Curious | Leave | End | Show | Alone | Go
+ToWorker = Take | Give | Regive | Limit | Again | Settled | Curious | Leave | End | Show | Cancel | Drain | Alone | Go
 
 
 # --- worker to host -------------------------------------------------------------------
@@ -165,6 +180,7 @@ class Raised(msgspec.Struct, array_like=True):
     log: str | None
     frames: tuple[str, ...]
     where: str | None
+    stack: str | None = None
 
 
 class Ready(Message):
@@ -254,7 +270,22 @@ class Waited(Message):
     seconds: float
 
 
-ToHost = Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended | Took | Waited
+class Heeded(Message):
+    """The event loop turns: `Cancel` was taken."""
+
+    seat: int
+
+
+class Drained(Message):
+    """What runs now is marked as running, and nothing more will start."""
+
+    seat: int
+
+
+ToHost = (
+    Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended | Took | Waited
+    | Heeded | Drained
+)  # fmt: skip
 
 pack = msgspec.msgpack.Encoder().encode
 unpack_for_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -57,6 +57,23 @@ def test_a_hang_needs_to_overrun_alone_once() -> None:
     assert verdict_of(story.another_succeeds(now=63.0)) is Verdict.WITNESSED
 
 
+def test_a_coroutine_cancelled_at_its_deadline_is_not_judged_before_it_has_overrun_alone() -> None:
+    """Successes all around it convict nobody: a neighbour may have held the event loop meanwhile."""
+    story = Telling()
+    for second in range(1, 32):
+        story.another_succeeds(now=float(second))
+    assert story.fails(3, now=31.5, cause=Cause.OVERRAN, took_s=30.0) == [RunAlone(at(3))]
+    for second in range(32, 63):
+        assert verdict_of(story.another_succeeds(now=float(second))) is None
+    story.fails(3, now=62.5, cause=Cause.OVERRAN, alone=True, took_s=30.0)
+    assert verdict_of(story.another_succeeds(now=63.0)) is Verdict.WITNESSED
+
+
+def test_a_coroutine_cancelled_in_a_replay_stays_at_once() -> None:
+    story = Telling(policy=Policy(replaying=True))
+    assert verdict_of(story.fails(3, now=31.0, cause=Cause.OVERRAN, took_s=30.0)) is Verdict.STAYS
+
+
 def test_records_behind_the_suspect_wait_for_it_in_the_next_worker() -> None:
     """3 raised and waits, 4 is queued behind it, 1 was set aside: the next worker hears of each."""
     story = Telling()

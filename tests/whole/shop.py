@@ -87,6 +87,10 @@ def misbehave(do: str, number: int, record: Record) -> None:
             sys.exit("a library called exit")
         case "hang":
             ctypes.PyDLL(None).sleep(1000)
+        case "eat":
+            eaten = []
+            while True:
+                eaten.append(bytearray(4 << 20))
         case "flaky" if record.attempt == 1:
             raise ConnectionError("try again")
         case "busy" if record.attempt <= 2:
@@ -104,3 +108,13 @@ class KeyShop(Shop):
 
 class KeyThreadShop(KeyShop):
     concurrency = 4
+
+
+class LeakyShop(ThreadShop):
+    """Keeps a little of every order, as a cache without bounds does."""
+
+    kept: list[bytes] = []  # noqa: RUF012  # that it is shared is the leak
+
+    def process_record(self, record: Record) -> None:
+        super().process_record(record)
+        self.kept.append(b"x" * (1 << 16))

@@ -84,7 +84,7 @@ class Lanes:
         self.took = Took(take.seat, send)
         self.heads: dict[tuple[int, int], tuple[Key, Lane]] = {}  # blocked, by span and place
         self.journal = journal
-        self.running = 0
+        self.draining = False
         self.witnesses = Witnesses(take.seat, send)
         self._known: dict[int, Span] = {}  # with open records
         self._decode = decode
@@ -185,6 +185,12 @@ class Lanes:
     def limit_to(self, starts: int | None) -> None:
         self.limit, self.plain = starts, False
 
+    def drain(self) -> None:
+        """Nothing more starts here: another process will be given it all."""
+        self.limit_to(0)
+        self.forced.clear()
+        self.draining = True
+
     def make_ready(self, item: Item) -> None:
         """Its lane is free for it: it is among the next to run."""
         self.ready.append(item)
@@ -203,7 +209,7 @@ class Lanes:
     @property
     def waiting(self) -> bool:
         """Whether `next` may have something."""
-        return bool(self.forced or self.spans or (self.ready and self.limit != 0))
+        return not self.draining and bool(self.forced or self.spans or (self.ready and self.limit != 0))
 
     def next(self, mine: Container[Key] = ()) -> Item | None:
         """The next record that may run now. `mine`: keys held by the caller, who takes more of them."""
@@ -217,7 +223,8 @@ class Lanes:
             self.plain = self._by_partition_key
             return self._pull(mine)
         if self.limit <= 0:
-            self.dispatch()
+            if not self.draining:
+                self.dispatch()
             return None
         item = self.ready.popleft() if self.ready else self._pull(mine)
         if item is not None:

@@ -159,12 +159,12 @@ class Threads(Worker):
             current[number] = item
             span, nth, record, key = item
             mark = span.base + nth if span.tickets is None else span.mark(nth)
+            marks[mark] = RUNNING  # with the mutex: what was taken to be run is never unmarked for others
             mutex.release()
             failure, filtered = None, False
             began = monotonic()
             if sampled := began > took.due:
                 took.begins(began)
-            marks[mark] = RUNNING
             try:
                 if simple:
                     if (returned := call(record)) is not None:
