@@ -9,6 +9,7 @@ lane "again" (`Retry`) or "go on" (`Settle`). Nothing can overtake.
            ◄─ Checkpoint ──── progress.py  the next batch, the watermark, the end
     worker ── Stated ───────►   statements.py  how far the processor says that it is done
     worker ── WorkerDied ───► deaths.py    who runs alone from then on
+    state  ── what hosts that died had marked ──► caution.py   whether to be cautious, and how long
            ── Failed ───────► trouble.py   whom to ask, whom to try again, and when
            ── Witnessed ────►   case.py      one record in trouble
                                 blame.py     who is to blame: the record, or the world
@@ -22,7 +23,11 @@ of its own beside these; a key that is set aside goes through it instead of `Set
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import zip_longest
+
 from streamheal.core.case import IN_WORKER, Case, Phase
+from streamheal.core.caution import Spot
 from streamheal.core.deaths import give_again, inquire
 from streamheal.core.host import Host
 from streamheal.core.ledger import Ledger
@@ -58,30 +63,40 @@ from streamheal.records import Position
 
 _NEVER = float("inf")
 
-# In cautious mode few records are suspect in the next death of the host.
-_CAUTIOUS_SPAN_RECORDS_MAX = 10
-
 
 class Healer:
     """One shard's core: events and the time go in, decisions come out.
 
     Attributes:
         ledger: What was read, and what became of it.
-        span_records_max: Batches should hold no more records than this; None: as they come.
         over: Nothing will be decided any more.
     """
 
-    def __init__(self, shard_id: str, policy: Policy, host: Host, *, starts: int = 1, doubt: bool = False) -> None:
-        """`starts`: how often a host has begun from this shard's checkpoint, this time included."""
+    def __init__(
+        self,
+        shard_id: str,
+        policy: Policy,
+        host: Host,
+        *,
+        starts: int = 1,
+        doubt: bool = False,
+        marked: Iterable[Position] = (),
+    ) -> None:
+        """
+        Args:
+            starts: How often a host has begun from this shard's checkpoint, this time included.
+            marked: Records that ran in hosts that died, and are beyond the checkpoint.
+        """
         self.shard_id = shard_id
         self.ledger = Ledger()
         self.over = False
-        self.span_records_max = None if starts < 2 else _CAUTIOUS_SPAN_RECORDS_MAX
         self._policy = policy
         self._host = host
         self._trouble = Trouble(shard_id, policy, host, self.ledger, doubt)
         self._progress = Progress(policy, self.ledger)
-        self._asks: dict[int, tuple[int, ...]] = {}
+        self._spot = Spot(policy, starts, marked)
+        self._asks: dict[int, dict[int, int]] = {}  # by span: whose turn shall be told, and how many hosts it killed
+        self._spared: set[At] = set()
         self._stopped = False
         self._said: list[Decision] = []
 
@@ -102,6 +117,11 @@ class Healer:
     def curious(self) -> bool:
         """Whether `Witnessed` is of any use: only in trouble."""
         return bool(self._trouble.cases.undecided) or self._trouble.doubt
+
+    @property
+    def cautious(self) -> bool:
+        """Whether nothing may begin before its position is durable: the next life must know of it."""
+        return not self._spot.past and not self.over
 
     @property
     def doubt(self) -> bool:
@@ -166,8 +186,7 @@ class Healer:
             case Done():
                 self._done(event, now)
             case Failed():
-                case = self.ledger.case(event.record.at) or self.ledger.add(Case(event.record, Phase.QUEUED))
-                trouble.failed(case, event, now)
+                self._failed(event, now)
             case Witnessed(since, until):
                 trouble.witnessed(since, until)
             case WorkerDied():
@@ -192,6 +211,8 @@ class Healer:
                 self._progress.shard_ended()
             case Signal.HEARD_OUT:
                 self._progress.heard_out()
+            case Signal.AT_TIP:
+                self._spot.look(self.ledger, at_tip=True)
             case Signal.TICKED:
                 pass
         in_trouble = trouble.cases.by_at or isinstance(event, WorkerDied | Done)
@@ -201,6 +222,7 @@ class Healer:
                 return said
             trouble.heal(now)
         self._tell_engine(now)
+        self._spot.look(self.ledger)
         return said
 
     def _span_arrived(self, event: SpanArrived, now: float) -> None:
@@ -208,7 +230,7 @@ class Healer:
         self._progress.arrived()
         self.ledger.open(event.span, event.size)
         if event.suspects:
-            self._asks[event.span] = event.suspects
+            self._asks[event.span] = dict(zip_longest(event.suspects, event.hosts_killed, fillvalue=0))
         if not self._progress.halting:
             self._said.append(Give(event.span, ask=event.suspects))
 
@@ -218,8 +240,14 @@ class Healer:
             self.ledger.add(Case(record, Phase.QUEUED))
         if self.ledger.report(event.span, event.records, event.last, event.filtered):
             self._host.succeeded(now)
-        self._asks.pop(event.span, None)
         self._progress.settled()
+
+    def _failed(self, event: Failed, now: float) -> None:
+        at = event.record.at
+        case = self.ledger.case(at) or self.ledger.add(Case(event.record, Phase.QUEUED))
+        self._trouble.failed(case, event, now, self._asks.get(at.span, {}).get(at.nth, 0))
+        if case.spent:
+            self._spot.harmless(case.position)
 
     def _halted(self, halted: Halted, now: float) -> None:
         for span in halted.done:
@@ -242,6 +270,7 @@ class Healer:
 
     def _settle_well(self, case: Case, filtered: bool) -> None:
         self._trouble.close(case)
+        self._spot.harmless(case.position)
         self._progress.settled()
         if filtered:
             self.ledger.settle_filtered(case)
@@ -251,6 +280,7 @@ class Healer:
     def _stored(self, at: At) -> None:
         case = self._trouble.cases.by_at[at]
         self._trouble.close(case)
+        self._spot.harmless(case.position)
         self._progress.settled()
         self.ledger.settle_quarantined(case)
         self._said.append(Settle(at))
@@ -258,7 +288,7 @@ class Healer:
     # -- deaths --------------------------------------------------------------------------
 
     def _worker_died(self, died: WorkerDied, now: float) -> None:
-        done, suspects, bygone = inquire(died, self.ledger)
+        done, suspects, bygone = inquire(died, self.ledger, self._spared)
         for case, filtered in done:
             self._settle_well(case, filtered)
         if died.again is not None:

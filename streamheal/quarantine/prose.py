@@ -110,6 +110,13 @@ def verdict(decision: Quarantine, attempts: Sequence[Attempt], last: Attempt) ->
             )
         case Verdict.STAYS:
             return f"{failed}, in a replay: it stays in quarantine."
+        case Verdict.KILLED_HOSTS:
+            hosts = sum(one.alone for one in attempts if one.outcome == "crash")
+            times = "Twice" if hosts == 2 else f"{hosts:,} times"
+            return (
+                f"{times} the host died while this record ran in it, with nothing else beside it; it was not run "
+                "again. Other records of its shard have succeeded since."
+            )
 
 
 def _failed(attempts: Sequence[Attempt], last: Attempt) -> str:
