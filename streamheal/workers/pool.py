@@ -282,6 +282,7 @@ class WorkerPool:
         overran = process.overran
         losses = {seat: seat.lost() for seat in seats}
         total = sum(len(loss.running) for loss in losses.values())
+        stepping = any(loss.stepping is not None for loss in losses.values())
         for place in self._places:
             if place.process is process:
                 place.process = None
@@ -294,7 +295,7 @@ class WorkerPool:
             seats[0].listener.worker_died(cause)
         for seat, loss in losses.items():
             past = None if overran is None else overran.get(seat, set())
-            seat.bereaved(process, loss, death=death, total=total, overran=past, by_us=by_us)
+            seat.bereaved(process, loss, death=death, total=total, overran=past, by_us=by_us, stepping=stepping)
 
     def _say_died(self, process: Process, running: int, cause: str) -> None:
         # Stopped because its shard was given up: that is our doing, and nobody's trouble.

@@ -34,6 +34,7 @@ from streamheal.workers.books import Book, Books, Loss
 from streamheal.workers.deaths import death_attempt, raised_attempt
 from streamheal.workers.frames import task_title
 from streamheal.workers.journal import FAILED, HOST_TICKETS_FROM, OPEN
+from streamheal.workers.permits import CautiousSeat
 from streamheal.workers.port import Hook, Listener
 from streamheal.workers.process import Process
 from streamheal.workers.unstated import Unstated
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from streamheal.workers.pool import Place, WorkerPool
 
 
-class ShardSeat:
+class ShardSeat(CautiousSeat):
     """Implements `port.Seat`."""
 
     def __init__(self, pool: WorkerPool, shard: Shard, listener: Listener) -> None:
@@ -61,6 +62,7 @@ class ShardSeat:
         self._timer: asyncio.TimerHandle | None = None
         self._hook: Hook | None = None
         self._curious = self._halting = False
+        super().__init__()
 
     # -- a place ---------------------------------------------------------------------------
 
@@ -139,7 +141,7 @@ class ShardSeat:
             known.ticket = HOST_TICKETS_FROM + process.tickets_given
             process.tickets_given += 1
             process.journal.set_ticket(known.ticket, FAILED if held else OPEN)
-            kept.append(wire.Kept(nth, known.ticket, held, known.record, known.keyless))
+            kept.append(wire.Kept(nth, known.ticket, held, known.record, known.keyless, nth in give.ask))
         if kept:
             self._send(wire.Regive(self.number, book.number, tuple(kept)))
 
@@ -198,6 +200,7 @@ class ShardSeat:
                 self.listener.happened(Stated(position, owes))
             case wire.Ready():
                 self.stage, self.due = "in", None
+                self._initialized()
                 if self._curious:
                     self._send(wire.Curious(self.number, True))
                 self.listener.initialized()
@@ -206,6 +209,8 @@ class ShardSeat:
                 attempt = raised_attempt(raised, began, ended, self.process)
                 self._pool.seat_left(self)
                 self.listener.initialize_failed(attempt)
+            case wire.Intends() | wire.Over() | wire.Heeds():
+                self._asked(message)
             case wire.Ended(_, began, ended, raised):
                 assert self.process is not None
                 failed = None if raised is None else raised_attempt(raised, began, ended, self.process)
@@ -281,11 +286,25 @@ class ShardSeat:
         return self.books.lost(self.process.journal, self._unstated.beyond if self._unstated.owes else None)
 
     def bereaved(
-        self, process: Process, loss: Loss, *, death: int, total: int, overran: set[At] | None, by_us: bool
+        self,
+        process: Process,
+        loss: Loss,
+        *,
+        death: int,
+        total: int,
+        overran: set[At] | None,
+        by_us: bool,
+        stepping: bool = False,
     ) -> None:
-        """The process has died around this shard. `overran`: None if no deadline was the reason."""
+        """The process has died around this shard.
+
+        Args:
+            overran: None if no deadline was the reason.
+            stepping: Somebody's coroutine was being resumed, of this shard or another.
+        """
         stage, due = self.stage, self.due or 0.0
         self.stage, self.process, self.due = "out", None, None
+        self._lost_its_worker()
         if stage == "initializing":
             overran_it = process.doomed == "initialize"
             attempt = death_attempt(process, due - self._pool.initialize_s_max, overran=overran_it)
@@ -309,6 +328,7 @@ class ShardSeat:
                 by_us,
                 kept,
                 again,
+                tuple(record.at for record in loss.running if record.at != loss.stepping) if stepping else (),
             )
         )
         if self._halting:

@@ -1,7 +1,9 @@
 """What host and worker say to each other: whole messages over a socket that keeps them whole.
 
-    host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Leave · End · Show · Alone · Go
+    host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Cautious · Permit · Leave · End
+                      Show · Alone · Go
     worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Stated · Ended
+                      Intends · Over · Heeds
 
 A clean span costs one `Give` and one `Finished`, whatever its size. A message too long for
 one datagram goes in parts.
@@ -66,6 +68,7 @@ class Kept(msgspec.Struct, array_like=True):
     held: bool
     record: Record
     keyless: bool = False
+    ask: bool = False
 
 
 class Regive(Message):
@@ -101,6 +104,21 @@ class Curious(Message):
     wanted: bool
 
 
+class Cautious(Message):
+    """Whether to ask before anything begins."""
+
+    seat: int
+    wanted: bool
+
+
+class Permit(Message):
+    """What was asked for, with this record first, may begin."""
+
+    seat: int
+    span: int
+    nth: int
+
+
 class Leave(Message):
     seat: int
 
@@ -131,7 +149,9 @@ class Go(Message):
     """Run it now: everything printed until here has been read."""
 
 
-ToWorker = Take | Give | Regive | Limit | Again | Settled | Curious | Leave | End | Show | Alone | Go
+ToWorker = (
+    Take | Give | Regive | Limit | Again | Settled | Curious | Cautious | Permit | Leave | End | Show | Alone | Go
+)  # fmt: skip
 
 
 # --- worker to host -------------------------------------------------------------------
@@ -238,7 +258,28 @@ class Ended(Message):
     raised: Raised | None = None
 
 
-ToHost = Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended
+class Intends(Message):
+    """These (span, place) would begin now, together. They wait for a `Permit`."""
+
+    seat: int
+    places: tuple[tuple[int, int], ...]
+
+
+class Over(Message):
+    """These have ended. What became of them is said as ever."""
+
+    seat: int
+    places: tuple[tuple[int, int], ...]
+
+
+class Heeds(Message):
+    """From here on it asks. `running` began before."""
+
+    seat: int
+    running: tuple[tuple[int, int], ...] = ()
+
+
+ToHost = Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended | Intends | Over | Heeds
 
 pack = msgspec.msgpack.Encoder().encode
 unpack_for_worker = msgspec.msgpack.Decoder(ToWorker).decode

@@ -14,6 +14,7 @@ from typing import Any
 
 from streamheal import platform
 from streamheal.workers import wire
+from streamheal.workers.child.intents import Steps
 from streamheal.workers.child.lanes import Lanes
 from streamheal.workers.child.spans import Item
 from streamheal.workers.child.stacks import write_stack
@@ -58,6 +59,7 @@ class Crew:
     def __init__(self, lanes: Lanes, size: int) -> None:
         self.lanes, self.size = lanes, size
         self.current: list[Item | None] = [None] * size
+        self.stepping: dict[int, Any] = {}  # coroutines that are resumed step by step, by lane
         self.idle: list[asyncio.Future[None]] = []
         self.tasks: list[asyncio.Task[None]] = []
         self.waking = False
@@ -149,6 +151,10 @@ class Coroutines(Worker):
             failed = error
         self.ended(end, failed, began)
 
+    def at_once(self, seat: int) -> tuple[int, list[Item]]:
+        crew = self._crews[seat]
+        return crew.size, [item for item in crew.current if item is not None]
+
     # -- records -------------------------------------------------------------------------
 
     async def _lane(self, crew: Crew, number: int) -> None:
@@ -175,7 +181,12 @@ class Coroutines(Worker):
             if item is None:
                 item = lanes.next()
                 if item is None:
+                    current[number] = None
                     await self._rest(crew)
+                    continue
+                if lanes.intents is not None:
+                    await self._run_cautiously(crew, number, item, tail)
+                    item = None
                     continue
             if idle and not crew.waking:
                 crew.rouse()
@@ -213,11 +224,42 @@ class Coroutines(Worker):
                     lanes.report(span)
             else:
                 item = lanes.done(span, nth, key, filtered)
-            if cancelling():
-                await _not_cancelled()
-            if began > breathe_at:
+            if cancelling() or began > breathe_at:
+                current[number] = None
                 await _not_cancelled()
                 breathe_at = monotonic() + _BREATH_S
+                if item is not None and lanes.intents is not None:
+                    lanes.make_ready(item)  # it has to be asked for by now
+                    item = None
+
+    async def _run_cautiously(self, crew: Crew, number: int, item: Item, tail: Tail) -> None:
+        """One record, with a mark for as long as its coroutine is being resumed."""
+        lanes, (span, nth, _, key) = crew.lanes, item
+        crew.rouse()
+        crew.current[number] = item
+        mark = span.mark(nth)
+        self.journal.marks[mark] = RUNNING
+        began = monotonic()
+        coroutine = self._unwanted(lanes.handler, item)
+        crew.stepping[number] = coroutine
+        try:
+            filtered = await Steps(coroutine, self.journal.words, mark)
+        except BaseException as error:
+            self.link.check_not_forked()
+            failure = lanes.failure(item, error, began=began, ended=monotonic(), log=tail.take())
+            lanes.failed(span, nth, key, failure)
+        else:
+            self.journal.marks[mark] = FILTERED if filtered else DONE
+            if not filtered:
+                if lanes.witnesses.timing:
+                    lanes.witnesses.succeeded(began)
+                else:
+                    lanes.witnesses.began, lanes.witnesses.ended = began, None
+            if (following := lanes.done(span, nth, key, filtered)) is not None:
+                lanes.make_ready(following)
+        crew.current[number] = None
+        del crew.stepping[number]
+        await _not_cancelled()
 
     async def _unwanted(self, handler: Handler, item: Item) -> bool:
         """Run one record of a processor with `wants` or `key`. True: it did not want the record."""
@@ -250,7 +292,8 @@ class Coroutines(Worker):
         """Write where this record waits: a coroutine that waits is on no thread's stack."""
         for number, item in enumerate(crew.current):
             if item is not None and (item[0].number, item[1]) == (span, nth):
-                write_stack(self.dump, task_title(crew.lanes.seat, span, nth), crew.tasks[number].get_coro())
+                coroutine = crew.stepping.get(number) or crew.tasks[number].get_coro()
+                write_stack(self.dump, task_title(crew.lanes.seat, span, nth), coroutine)
 
 
 async def finished(returned: Any) -> Any:
