@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.runtime import Runtime
 from streamheal.runtime.sealing import Sealer
+from streamheal.state.marks import Found, Running
 from streamheal.workers.pool import WorkerPool
 from streamheal.workers.port import WorkerOptions
 
@@ -38,6 +39,18 @@ class NoStarts:
         return False
 
     def set_doubt(self, shard_id: str, doubt: bool) -> None: ...
+
+
+class NoMarks:
+    def begin(self, shard_id: str, life: str, after: Position | None, now: float) -> Found:
+        return Found()
+
+    def write(self, shard_id: str, life: str, running: Sequence[Running], *, claim: bool = False) -> bool:
+        return True
+
+    def clear(self, shard_id: str, life: str, kept: Collection[Position] = ()) -> None: ...
+
+    def leave(self, shard_id: str, life: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,7 @@ class Hosted:
             keeper=self.keeper,
             seal=Sealer("bench", facts, "0"),
             starts=NoStarts(),
+            marks=NoMarks(),
             chronicle=self._chronicle,
         )
 

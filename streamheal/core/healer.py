@@ -124,6 +124,11 @@ class Healer:
         return not self._spot.past and not self.over
 
     @property
+    def spent(self) -> tuple[Position, ...]:
+        """Records that have killed hosts, are not run again, and wait for a witness."""
+        return tuple(case.position for case in self._trouble.cases.undecided.values() if case.spent)
+
+    @property
     def doubt(self) -> bool:
         """The last verdict was NOBODY_ELSE, and nothing has succeeded since.
 

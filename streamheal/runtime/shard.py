@@ -32,7 +32,6 @@ from streamheal.core.messages import (
     RunAlone,
     Settle,
     Signal,
-    SpanArrived,
     Start,
     Stored,
     StoreFailed,
@@ -43,6 +42,8 @@ from streamheal.engines.base import Batch
 from streamheal.quarantine.prose import title
 from streamheal.records import Position, Shard
 from streamheal.runtime.casebook import Casebook, short
+from streamheal.runtime.caution import CautiousRun, ShardCaution
+from streamheal.runtime.caution import Start as BeginsWith
 from streamheal.runtime.figures import ShardFigures
 from streamheal.runtime.surroundings import Surroundings
 from streamheal.runtime.tally import Tally
@@ -54,16 +55,21 @@ _INITIALIZE_FAILURES_HUMAN = 3
 _CHECKPOINT_RETRY_S = 1.0
 
 
-class ShardRun:
+class ShardRun(CautiousRun):
     """Carries out a healer's decisions for one shard, and tells it what became of them."""
 
-    def __init__(
-        self, runtime: Surroundings, shard: Shard, starts: int, doubt: bool, after: Position | None = None
-    ) -> None:
+    def __init__(self, runtime: Surroundings, shard: Shard, start: BeginsWith, after: Position | None = None) -> None:
         self.shard = shard
         self._runtime = runtime
         self._log = runtime.chronicle
-        self.healer = Healer(shard.shard_id, runtime.policy, runtime.core_host, starts=starts, doubt=doubt)
+        self.healer = Healer(
+            shard.shard_id,
+            runtime.policy,
+            runtime.core_host,
+            starts=start.starts,
+            doubt=start.doubt,
+            marked=[suspect.position for suspect in start.suspects],
+        )
         self.seat = runtime.pool.seat(shard, self)
         if after is not None:
             self.seat.resumes_after(after)
@@ -79,14 +85,16 @@ class ShardRun:
         self._start: Start | None = None
         self._initialize_failures = 0
         self._curious = False
-        self._doubt = doubt
+        self._doubt = start.doubt
         self._was_paused = self._was_forgone = False
         self._hook_asked = False
         self._last_failure: str | None = None
+        self.caution = ShardCaution(runtime.caution, self, start.suspects)
 
     # -- the engine's side -------------------------------------------------------------
 
     def begin(self) -> None:
+        self._runtime.caution.joins(self.caution)
         self._carry_out(self.healer.begin())
 
     def batch_arrived(self, batch: Batch) -> None:
@@ -94,7 +102,7 @@ class ShardRun:
         span = self._spans
         self.tally.arrived(span, self._runtime.clock())
         self.seat.arrived(span, batch.slot, batch.length, batch.dialect, batch.after)
-        self.tell(SpanArrived(span, batch.length))
+        self.tell(self.caution.arrived(span, batch.length))
 
     # -- the seat's side (workers.port.Listener) ----------------------------------------
 
@@ -123,6 +131,7 @@ class ShardRun:
             self.seat.start(self._start)
 
     def happened(self, event: Event, attempt: Attempt | None = None, masked: bytes | None = None) -> None:
+        self.caution.hears(event)
         if isinstance(event, Failed) and attempt is not None:
             self._casebook.add(event.record.at, attempt, masked)
             self.tally.attempts[attempt.outcome] += 1
@@ -136,6 +145,10 @@ class ShardRun:
                 outcome=attempt.outcome,
                 exception_type=attempt.exception_type,
             )
+        elif isinstance(event, Failed):
+            for death in self.caution.attempts(event.record.at):
+                self._casebook.add(event.record.at, death)
+                event = event._replace(likeness=fingerprint(death))
         elif isinstance(event, WorkerDied):
             self._seated = False
         self.tell(event)
@@ -181,7 +194,8 @@ class ShardRun:
                     self.seat.start(decision)
                 case Give() | Limit() | Retry() | Settle():
                     self._say_to_seat(decision)
-                case RunAlone(at):
+                case RunAlone(at, solitary):
+                    self.caution.runs_alone(at, solitary)
                     self.seat.run_alone(at, self._casebook.tries(at) + 1)
                 case Quarantine(at, verdict):
                     self._set_aside(at, verdict, decision)
@@ -342,6 +356,7 @@ class ShardRun:
         if self._doubt and not healer.doubt:
             self._doubt = False
             self._runtime.spawn(self._runtime.remember_doubt(self.shard.shard_id, False))
+        self.caution.look()
         self._runtime.wake_at(healer.wakes_at)
 
     def tick(self, now: float) -> None:

@@ -18,6 +18,7 @@ from streamheal.runtime.keeper import Keeper
 from streamheal.workers.port import Pool
 
 if TYPE_CHECKING:
+    from streamheal.runtime.caution import HostCaution
     from streamheal.runtime.shard import ShardRun
 
 
@@ -41,6 +42,7 @@ class Surroundings(Protocol):
     seal: Seal
     chronicle: Chronicle
     core_host: Host
+    caution: HostCaution
     deaths: Counter[str]
     retention_s: float | None
     clock: Callable[[], float]

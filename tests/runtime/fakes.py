@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from streamheal.attempts import Attempt
@@ -26,6 +26,8 @@ from streamheal.engines.base import Batch, Sink
 from streamheal.errors import StoreError, StoreUnavailable
 from streamheal.quarantine.envelope import Envelope
 from streamheal.records import Dialect, Position, Record, Shard
+from streamheal.state.base import Conflict, Row
+from streamheal.state.marks import Marks
 from streamheal.workers.port import Hook, Listener
 
 Handler = Callable[[Record], None]
@@ -132,6 +134,17 @@ class FakeSeat:
         self.log.append(f"limit {starts}")
 
     def curious(self, wanted: bool) -> None: ...
+
+    def cautious(self, wanted: bool) -> None:
+        self.log.append("cautious" if wanted else "at full speed")
+        if wanted:
+            self._listener.heeds(())
+
+    def permit(self, at: At) -> None: ...
+
+    def places(self, span: int, positions: Collection[Position]) -> tuple[tuple[int, Position], ...]:
+        mine = [(at.nth, record.position) for at, record in self.records.items() if at.span == span]
+        return tuple((nth, position) for nth, position in mine if position in positions)
 
     def record(self, at: At) -> Record:
         return self.records[at]
@@ -276,3 +289,38 @@ def attempt(outcome: str, exception_type: str | None) -> Attempt:
     return Attempt(
         number=0, started_at="2026-01-01T00:00:00Z", duration_s=0.0, outcome=outcome, exception_type=exception_type
     )  # type: ignore[arg-type]
+
+
+class MemoryState:
+    """Rows of one kind or many, in a dict that outlives hosts."""
+
+    url = "memory:"
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], Row] = {}
+
+    def check(self) -> None: ...
+    def own(self, application: str, owner: str, *, at_once: bool = False) -> None: ...
+    def keep_owning(self) -> None: ...
+    def disown(self) -> None: ...
+    def close(self) -> None: ...
+
+    def read(self, kind: str, key: str) -> Row | None:
+        return self.rows.get((kind, key))
+
+    def write(self, kind: str, key: str, value: dict[str, Any], *, replaces: int | None) -> int:
+        row = self.rows.get((kind, key))
+        if (row.version if row else None) != replaces:
+            raise Conflict(key)
+        self.rows[kind, key] = Row(key, value, (replaces or 0) + 1)
+        return (replaces or 0) + 1
+
+    def scan(self, kind: str, key_prefix: str = "") -> Iterator[Row]:
+        return (row for (of, key), row in sorted(self.rows.items()) if of == kind and key.startswith(key_prefix))
+
+    def delete(self, kind: str, key: str) -> None:
+        self.rows.pop((kind, key), None)
+
+
+def no_marks() -> Marks:
+    return Marks(MemoryState(), "shop", "orders")

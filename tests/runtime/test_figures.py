@@ -19,7 +19,7 @@ from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.lag import Lag
 from streamheal.runtime.runtime import Runtime
 from streamheal.web.metrics import HostCollector
-from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts
+from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts, no_marks
 from tests.runtime.test_runtime import fine
 
 SHARD = Shard("shard-0", "orders")
@@ -79,7 +79,7 @@ class Host:
         chronicle.listen(self._heard)
         self.runtime = Runtime(
             engine=self.engine, pool=self.pool, policy=PATIENT, keeper=Keeper(FakeShelf(), chronicle), seal=NoSeal(),
-            starts=FakeStarts(), chronicle=chronicle, retention_s=86_400.0,
+            starts=FakeStarts(), marks=no_marks(), chronicle=chronicle, retention_s=86_400.0,
         )  # fmt: skip
 
     def _heard(self, event: str, fields: object) -> None:

@@ -15,7 +15,7 @@ from streamheal.records import Dialect, Position, Shard
 from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.runtime import Runtime
-from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts
+from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts, no_marks
 from tests.runtime.test_runtime import QUICK, _seal, fine
 
 ORDERS = Shard("shard-0", "orders")
@@ -36,7 +36,7 @@ class Stand:
         chronicle = Chronicle(structlog.get_logger())
         self.runtime = Runtime(
             engine=self.engine, pool=self.pool, policy=policy, keeper=Keeper(FakeShelf(), chronicle), seal=_seal,
-            starts=self.starts, chronicle=chronicle,
+            starts=self.starts, marks=no_marks(), chronicle=chronicle,
         )  # fmt: skip
 
     async def started(self) -> None:

@@ -16,7 +16,7 @@ from streamheal.records import Position, Record
 from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.runtime import Runtime
-from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts, Handler
+from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts, Handler, no_marks
 
 QUICK = Policy(
     retry_s_min=0.01,
@@ -52,7 +52,7 @@ class Told:
         chronicle.listen(lambda event, fields: self.events.append(event))
         self.runtime = Runtime(
             engine=self.engine, pool=self.pool, policy=QUICK, keeper=Keeper(self.shelf, chronicle), seal=_seal,
-            starts=FakeStarts(), chronicle=chronicle, **options,
+            starts=FakeStarts(), marks=no_marks(), chronicle=chronicle, **options,
         )  # fmt: skip
         await self.runtime.run()
         await self.runtime.keeper.close()
