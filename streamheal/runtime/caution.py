@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from streamheal.attempts import Attempt, utc_text
 from streamheal.core.caution import Solitude
 from streamheal.core.messages import At, Done, Event, Failed, Named, SpanArrived, WorkerDied
+from streamheal.quarantine.prose import HOST_DIED
 from streamheal.records import Position, Shard
 from streamheal.state.marks import Death, Found, Running, Suspect
 
@@ -82,6 +83,8 @@ class HostCaution:
     def look(self) -> None:
         """Everything that follows from how the cores stand now."""
         on = any(caution.run.healer.cautious for caution in self._shards)
+        # While it is written down that somebody has the host for itself, nobody else may run unheard of.
+        on |= self.on and any(caution.marked_alone for caution in self._shards)
         if on is not self.on:
             self.on = on
             for caution in list(self._shards):
@@ -115,7 +118,7 @@ class ShardCaution:
         self._running: dict[At, Running] = {}
         self._cells: set[At] = set()
         self._left_alone: list[At] = []  # their marks must go before anybody else may begin
-        self._stale = self._claimed = self._working = self._was_wanted = False
+        self._stale = self._wrote = self._claimed = self._working = self._was_wanted = False
         self._writing = asyncio.Lock()
 
     # -- what earlier lives have left ----------------------------------------------------
@@ -143,6 +146,10 @@ class ShardCaution:
             self._was_wanted = wanted
             self._host.look()
 
+    @property
+    def marked_alone(self) -> bool:
+        return bool(self._left_alone) or any(running.alone for running in self._running.values())
+
     def turn(self, on: bool) -> None:
         run, log = self.run, self._host.runtime.chronicle
         names = {"stream": run.shard.stream, "shard_id": run.shard.shard_id}
@@ -169,10 +176,10 @@ class ShardCaution:
 
     def leave(self) -> None:
         """The shard is not run here any more, and nobody has died of it."""
-        was_on, self.on = self.on, False
+        self.on = False
         self._forget()
         self._host.leaves(self)
-        if was_on or self._claimed:
+        if self._wrote:
             self._host.runtime.spawn(self._leave())
 
     def _forget(self) -> None:
@@ -273,14 +280,16 @@ class ShardCaution:
     async def _write(self) -> None:
         host, shard_id = self._host, self.run.shard.shard_id
         while self.on and (self._admit() or self._stale):
-            admitted, left_alone = list(self._admitted), self._left_alone
+            admitted, left_alone = list(self._admitted), list(self._left_alone)
             running, claim = list(self._running.values()), not self._claimed
-            self._left_alone, self._stale = [], False
+            self._stale = False
+            self._wrote = True
             async with self._writing:
                 write = partial(host.marks.write, shard_id, host.life, running, claim=claim)
                 ours = await host.runtime.insist(write)
             for at in left_alone:
                 host.solitude.leave((shard_id, at))
+            self._left_alone = [at for at in self._left_alone if at not in left_alone]
             if not ours:
                 host.go_on()
                 return  # another host has begun the shard: nothing may begin here, and we will hear of it
@@ -290,17 +299,19 @@ class ShardCaution:
                     self.run.seat.permit(at)
             if left_alone:
                 host.go_on()
+                host.look()
         self._working = False
 
 
 def _attempt(death: Death) -> Attempt:
+    """The time it took is the most that it can have taken: when the host died, nobody has seen."""
     alone = "alone in it" if death.alone else "in it, beside others"
     return Attempt(
         number=0,
         started_at=utc_text(datetime.fromtimestamp(death.since, UTC)),
         duration_s=max(0.0, death.until - death.since),
         outcome="crash",
-        message=f"the host died while this record ran {alone}: at most so long after it began",
+        message=f"{HOST_DIED} while this record ran {alone}",
         worker=f"a host that died (its life {death.life})",
         alone=death.alone,
     )

@@ -40,7 +40,7 @@ class Rows:
         while True:
             old = {} if row is None else row.value
             new = change(dict(old))
-            if row is not None and new == old:
+            if new == old:
                 return new
             try:
                 version = self._state.write(self._kind, key, new, replaces=None if row is None else row.version)

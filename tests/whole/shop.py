@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 import time
+from collections.abc import Sequence
 
 from streamheal import Poison, Record, RecordProcessor, Shard, Throttled
 
@@ -71,10 +73,26 @@ def misbehave(do: str, number: int, record: Record) -> None:
             sys.exit("a library called exit")
         case "hang":
             ctypes.PyDLL(None).sleep(1000)
+        case "killhost":
+            kill_host()
+        case "killhostalone":
+            ctypes.string_at(0) if record.attempt == 1 else kill_host()
         case "flaky" if record.attempt == 1:
             raise ConnectionError("try again")
         case "busy" if record.attempt <= 2:
             raise Throttled(retry_after_s=0.1)
+
+
+def kill_host() -> None:
+    """As a container is killed whole: whoever started us, and all that it started, are gone."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(1000)
+
+
+class BatchShop(Shop):
+    def process_records(self, records: Sequence[Record]) -> None:
+        for record in records:
+            Shop.process_record(self, record)
 
 
 class KeyShop(Shop):
