@@ -16,7 +16,7 @@ from streamheal.core.policy import Policy
 from streamheal.engines.base import Engine
 from streamheal.quarantine.folder import FolderStore
 from streamheal.records import Position
-from streamheal.runtime.chronicle import Chronicle
+from streamheal.runtime.chronicle import Chronicle, Listener
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.runtime import Runtime
 from streamheal.runtime.sealing import Sealer
@@ -30,8 +30,13 @@ structlog.configure(
 
 
 class NoStarts:
+    """Of a shard's first start, or of one from which hosts have died."""
+
+    def __init__(self, starts: int) -> None:
+        self._starts = starts
+
     def count(self, shard_id: str, position: Position | None) -> int:
-        return 1
+        return self._starts
 
     def forget(self, shard_id: str, position: Position | None, count: int) -> None: ...
 
@@ -64,9 +69,19 @@ class Hosted:
     """A host that is up: its pool is open, its runtime not yet run."""
 
     def __init__(
-        self, target: str, engine: Engine, store: Any, policy: dict[str, Any] | None, options: dict[str, Any]
+        self,
+        target: str,
+        engine: Engine,
+        store: Any,
+        policy: dict[str, Any] | None,
+        options: dict[str, Any],
+        *,
+        starts: int = 1,
+        listen: Listener | None = None,
     ) -> None:
-        self._chronicle = Chronicle(structlog.get_logger())
+        self._chronicle, self._starts = Chronicle(structlog.get_logger()), starts
+        if listen is not None:
+            self._chronicle.listen(listen)
         self.pool = WorkerPool(WorkerOptions(target=target, **options), self._chronicle)
         self._engine, self._store, self._policy = engine, store, policy or {}
 
@@ -79,7 +94,7 @@ class Hosted:
             policy=Policy(**{"batches": facts.mode == "batch", "checkpoint_s": 1.0, **self._policy}),
             keeper=self.keeper,
             seal=Sealer("bench", facts, "0"),
-            starts=NoStarts(),
+            starts=NoStarts(self._starts),
             marks=NoMarks(),
             chronicle=self._chronicle,
         )
@@ -97,6 +112,8 @@ async def host(
     policy: dict[str, Any] | None = None,
     until: asyncio.Event | None = None,
     enough: int | None = None,
+    starts: int = 1,
+    listen: Listener | None = None,
     **options: Any,
 ) -> Outcome:
     """Run the engine to its end, or `until` something; timed over the whole run, not over the start.
@@ -104,8 +121,9 @@ async def host(
     Args:
         enough: Stop once so many records are done. What is sick at the very end waits for a
             witness that no backlog behind it brings; that wait is no throughput.
+        starts: How often a host has begun here, this time included; from the second on it is cautious.
     """
-    async with Hosted(target, engine, store, policy, options) as runtime:
+    async with Hosted(target, engine, store, policy, options, starts=starts, listen=listen) as runtime:
         if until is not None:
             asyncio.ensure_future(until.wait()).add_done_callback(lambda _: runtime.stop())
         began = time.perf_counter()

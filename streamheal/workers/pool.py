@@ -257,7 +257,7 @@ class WorkerPool:
             self._warm.remove(process)
             self._log.warning("spare_died", pid=process.pid, why=how_it_died(process), again_in_s=0.0)
         elif self.cells.has(process):
-            self._say_died(process, 1, "cell")
+            self._say_died(process, 1, "cell", 1)
             self.cells.died(process)
         elif process in self._seats:
             self._worker_died(process)
@@ -290,14 +290,14 @@ class WorkerPool:
                     self._settle_in(place, self._warm.popleft())
         cause = "deadline" if process.doomed in _STOPPED else "signal" if process.signal_name else "exit"
         by_us = process.doomed in ("by_us", "hook", "initialize")
-        self._say_died(process, total, cause)
+        self._say_died(process, total, cause, 1 if stepping else total)
         if seats and process.doomed != "by_us":
             seats[0].listener.worker_died(cause)
         for seat, loss in losses.items():
             past = None if overran is None else overran.get(seat, set())
             seat.bereaved(process, loss, death=death, total=total, overran=past, by_us=by_us, stepping=stepping)
 
-    def _say_died(self, process: Process, running: int, cause: str) -> None:
+    def _say_died(self, process: Process, running: int, cause: str, suspects: int) -> None:
         # Stopped because its shard was given up: that is our doing, and nobody's trouble.
         tell = self._log.debug if process.doomed == "by_us" else self._log.warning
         tell(
@@ -308,6 +308,7 @@ class WorkerPool:
             exit_code=process.exit_code,
             why=process.doomed,
             running=running,
+            suspects=suspects,
         )
 
     # -- the clock -------------------------------------------------------------------------
