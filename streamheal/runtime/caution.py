@@ -127,7 +127,8 @@ class ShardCaution:
         """The event of a new span, with those of its records that ran when hosts died."""
         if not self._suspects:
             return SpanArrived(span, size)
-        found = [(nth, self._suspects[position]) for nth, position in self.run.seat.places(span, self._suspects)]
+        places = self.run.seat.places(span, self._suspects)
+        found = [(nth, self._suspects.pop(position)) for nth, position in places]
         self._suspected.update({At(span, nth): suspect for nth, suspect in found})
         killed = tuple(len(suspect.alone) for _, suspect in found)
         return SpanArrived(span, size, tuple(nth for nth, _ in found), killed)
@@ -162,6 +163,7 @@ class ShardCaution:
             run.seat.cautious(True)
             return
         self._forget()
+        self._suspects.clear()  # what has not come by now will not come any more
         run.seat.cautious(False)
         if not run.healer.over:
             log.info("shard_at_full_speed", **names)

@@ -290,7 +290,7 @@ class WorkerPool:
                     self._settle_in(place, self._warm.popleft())
         cause = "deadline" if process.doomed in _STOPPED else "signal" if process.signal_name else "exit"
         by_us = process.doomed in ("by_us", "hook", "initialize")
-        self._say_died(process, total, cause, 1 if stepping else total)
+        self._say_died(process, total, cause, 1 if stepping and process.doomed is None else total)
         if seats and process.doomed != "by_us":
             seats[0].listener.worker_died(cause)
         for seat, loss in losses.items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from streamheal.core.messages import At, Cause, WorkerDied
+from streamheal.core.messages import At, Cause, Give, WorkerDied
 from tests.workers.stand import Ear, Stand, line, numbers, standing, until
 
 PLAIN = """
@@ -152,6 +154,31 @@ async def test_a_cell_waits_for_its_permit_and_its_deadline_with_it(tmp_path: Pa
         await ear.until(lambda: At(1, 0) in ear.settled)
         assert stand.effects() == ["7"]
         assert ear.attempts == {}
+
+
+@played
+async def test_who_is_not_to_be_run_is_not_run_by_the_next_worker_either(tmp_path: Path) -> None:
+    """1 waits behind 0 of its key when its span is reported and the worker dies."""
+    code = """
+class App(RecordProcessor):
+    def process_record(self, record):
+        effect(record.json())
+        raise KeyError
+"""
+    async with standing(tmp_path, code) as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line([0, 1], keys=lambda n: "k"), ask=(1,))
+        done = await ear.span_done(1)
+        assert [record.at for record in done.held] == [At(1, 1)]
+        (pid,) = [process.pid for process in stand.pool._seats]
+        os.kill(pid, signal.SIGKILL)
+        await ear.until(lambda: ear.of(WorkerDied))
+        await ear.start()
+        ear.seat.give(Give(1, rest=False, queued=(1,), hold=(0,), ask=(1,)))
+        ear.seat.settle(At(1, 0))
+        failed = await ear.failed(At(1, 1))
+        assert failed.cause is Cause.SUSPECTED
+        assert stand.effects() == ["0"]
 
 
 CRASHING = """
