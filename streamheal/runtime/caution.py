@@ -118,7 +118,8 @@ class ShardCaution:
         self._running: dict[At, Running] = {}
         self._cells: set[At] = set()
         self._left_alone: list[At] = []  # their marks must go before anybody else may begin
-        self._stale = self._wrote = self._claimed = self._working = self._was_wanted = False
+        self._stale = self._wrote = self._claimed = self._working = False
+        self._was_wanted = run.healer.cautious
         self._writing = asyncio.Lock()
 
     # -- what earlier lives have left ----------------------------------------------------
