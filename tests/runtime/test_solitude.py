@@ -147,8 +147,7 @@ class Play:
             run.healer.cautious = False
             run.caution.look()
         assert not self.caution.on
-        while self.chores:
-            await asyncio.sleep(0)
+        await asyncio.gather(*self.chores)
         assert not any(self.durable(shard_id) for shard_id in SHARDS)
 
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine
-from functools import wraps
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -38,14 +34,6 @@ KEYED = PLAIN + "    def key(self, record): return str(record.json() % 3)\n"
 KINDS = {"plain": PLAIN, "threads": THREADS, "async": ASYNC, "batch": BATCH, "keyed": KEYED}
 
 
-def played(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    @wraps(test)
-    def play(**given: Any) -> None:
-        asyncio.run(asyncio.wait_for(test(**given), 30))
-
-    return play
-
-
 async def cautious(stand: Stand, *, heal: bool = False) -> Ear:
     ear = stand.ear(heal=heal)
     ear.seat.cautious(True)
@@ -53,7 +41,6 @@ async def cautious(stand: Stand, *, heal: bool = False) -> Ear:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@played
 async def test_whatever_runs_was_permitted_first(tmp_path: Path, kind: str) -> None:
     async with standing(tmp_path, KINDS[kind]) as stand:
         ear = await cautious(stand)
@@ -75,7 +62,6 @@ async def test_whatever_runs_was_permitted_first(tmp_path: Path, kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@played
 async def test_lanes_keep_their_order_in_cautious_mode(tmp_path: Path, kind: str) -> None:
     async with standing(tmp_path, KINDS[kind]) as stand:
         ear = await cautious(stand)
@@ -100,7 +86,6 @@ RUNNING = {
 
 
 @pytest.mark.parametrize("kind", RUNNING)
-@played
 async def test_what_runs_when_caution_begins_is_told_of_and_the_rest_asks(tmp_path: Path, kind: str) -> None:
     async with standing(tmp_path, RUNNING[kind]) as stand:
         ear = await stand.ear().start()
@@ -116,7 +101,6 @@ async def test_what_runs_when_caution_begins_is_told_of_and_the_rest_asks(tmp_pa
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@played
 async def test_at_full_speed_again_nothing_waits(tmp_path: Path, kind: str) -> None:
     async with standing(tmp_path, KINDS[kind]) as stand:
         ear = await cautious(stand)
@@ -128,7 +112,6 @@ async def test_at_full_speed_again_nothing_waits(tmp_path: Path, kind: str) -> N
         assert sorted(numbers(stand.effects())) == [*range(30)]
 
 
-@played
 async def test_the_next_worker_asks_as_well(tmp_path: Path) -> None:
     code = "class App(RecordProcessor):\n    def process_record(self, record): die(record.json())\n"
     async with standing(tmp_path, code) as stand:
@@ -139,7 +122,6 @@ async def test_the_next_worker_asks_as_well(tmp_path: Path) -> None:
         assert len(ear.of(WorkerDied)) == 1
 
 
-@played
 async def test_a_cell_waits_for_its_permit_and_its_deadline_with_it(tmp_path: Path) -> None:
     code = "class App(RecordProcessor):\n    def process_record(self, record): effect(record.json())\n"
     async with standing(tmp_path, code, deadline_s=0.2) as stand:
@@ -156,7 +138,6 @@ async def test_a_cell_waits_for_its_permit_and_its_deadline_with_it(tmp_path: Pa
         assert ear.attempts == {}
 
 
-@played
 async def test_who_is_not_to_be_run_is_not_run_by_the_next_worker_either(tmp_path: Path) -> None:
     """1 waits behind 0 of its key when its span is reported and the worker dies."""
     code = """
@@ -192,7 +173,6 @@ class App(RecordProcessor):
 """
 
 
-@played
 async def test_of_a_hundred_coroutines_only_the_one_that_crashed_did_not_merely_stand_there(tmp_path: Path) -> None:
     async with standing(tmp_path, CRASHING) as stand:
         ear = await cautious(stand)
@@ -203,7 +183,6 @@ async def test_of_a_hundred_coroutines_only_the_one_that_crashed_did_not_merely_
         assert {record.at for record in died.running} - {*died.stood} == {At(1, 41)}
 
 
-@played
 async def test_where_no_coroutine_was_on_the_loop_none_merely_stood_there(tmp_path: Path) -> None:
     """A thread that one of them waits for crashes the process: nobody can say which."""
     code = CRASHING.replace("ctypes.string_at(0)", "await asyncio.to_thread(self.crash)")
@@ -218,7 +197,6 @@ async def test_where_no_coroutine_was_on_the_loop_none_merely_stood_there(tmp_pa
         assert died.stood == ()
 
 
-@played
 async def test_a_coroutine_that_is_resumed_step_by_step_is_awaited_as_ever(tmp_path: Path) -> None:
     """Exceptions thrown into it, results, cancellation by itself, and context all come through."""
     code = """
@@ -243,7 +221,6 @@ class App(RecordProcessor):
         assert stand.effects() == ["timeout", "cancelled"]
 
 
-@played
 async def test_a_coroutine_that_hangs_in_cautious_mode_still_shows_where(tmp_path: Path) -> None:
     code = """
 import asyncio
