@@ -31,6 +31,7 @@ class CautiousSeat:
     def __init__(self) -> None:
         self.is_cautious = False  # in this process and in the next
         self._unheeded = False  # its worker runs records, and has not said yet that it asks first
+        self._heeds_due = 0  # so often has this worker been told, and not said that it heeds
 
     def _send(self, message: wire.Message) -> None:
         raise NotImplementedError(f"{type(self).__name__} has nobody to send {type(message).__name__} to")
@@ -40,6 +41,7 @@ class CautiousSeat:
             return
         self.is_cautious, self._unheeded = wanted, wanted and self.stage == "in"
         if self.stage == "in":
+            self._heeds_due += wanted
             self._send(wire.Cautious(self.number, wanted))
         elif wanted:
             self.listener.heeds(())  # it runs nothing, and will be told before it is given anything
@@ -55,6 +57,7 @@ class CautiousSeat:
 
     def _initialized(self) -> None:
         """A worker is ready, and has been given nothing yet."""
+        self._heeds_due = int(self.is_cautious)
         if self.is_cautious:
             self._send(wire.Cautious(self.number, True))
 
@@ -65,9 +68,11 @@ class CautiousSeat:
                     self.listener.intends(named)
             case wire.Over(_, places):
                 self.listener.through(tuple(At(*place) for place in places))
-            case wire.Heeds(_, running) if self._unheeded:
-                self._unheeded = False
-                self.listener.heeds(self._named(running))
+            case wire.Heeds(_, running):
+                self._heeds_due -= 1
+                if self._unheeded and not self._heeds_due:
+                    self._unheeded = False
+                    self.listener.heeds(self._named(running))
 
     def _lost_its_worker(self) -> None:
         """The next will be told before it is given anything."""

@@ -236,3 +236,16 @@ class App(RecordProcessor):
         await ear.until(lambda: ear.of(WorkerDied))
         (attempt,) = ear.attempts[At(1, 0)]
         assert "in price" in (attempt.stack or "")
+
+
+async def test_what_began_between_two_times_of_caution_is_told_of(tmp_path: Path) -> None:
+    """On, off and on again before the worker has answered once: only its last answer counts."""
+    async with standing(tmp_path, RUNNING["threads"]) as stand:
+        ear = await stand.ear().start()
+        ear.permits = False
+        for wanted in (True, False, True):
+            ear.seat.cautious(wanted)
+        ear.bring(1, line(range(6)))
+        await ear.until(lambda: ear.intents)
+        assert ear.ran_before == ()
+        assert stand.effects() == []
