@@ -36,6 +36,9 @@ class Phase(Enum):
     STORING = auto()
     STORE_WAIT = auto()
 
+    # Enum's own goes by the name, in Python: whether a phase is one of several is asked at every turn.
+    __hash__ = object.__hash__
+
 
 IN_WORKER = frozenset({Phase.QUEUED, Phase.RETRYING})
 AWAITING = frozenset({Phase.SUSPECT, Phase.TRIED})
