@@ -169,11 +169,18 @@ class Loop(asyncio.AbstractEventLoop):
         self._timers.clear()
         asyncio._set_running_loop(self)
         try:
-            for task in asyncio.all_tasks(self):
-                task.cancel()
-            while self._ready:
-                handle = self._ready.popleft()
-                if handle.call is not None:
-                    handle.call(*handle.args)
+            while tasks := asyncio.all_tasks(self):  # some wait once more while they are cancelled
+                for task in tasks:
+                    task.cancel()
+                self._run_ready()
         finally:
             asyncio._set_running_loop(None)
+
+    def _run_ready(self) -> None:
+        while self._ready:
+            handle = self._ready.popleft()
+            if handle.call is not None:
+                try:
+                    handle.call(*handle.args)
+                except Exception:
+                    pass  # as above

@@ -38,6 +38,7 @@ class SimEngine:
         self._sink: Sink | None = None
         self._held: dict[str, Reading] = {}
         self._begun: set[str] = set()
+        self.away: set[str] = set()  # taken from us, and not come back yet
         self._all_complete = asyncio.Event()
 
     async def open(self) -> None: ...
@@ -54,6 +55,10 @@ class SimEngine:
         finally:
             self._sink = None
 
+    def _comes_back(self, stream: Stream) -> None:
+        self.away.add(stream.shard_id)
+        self._start_later(stream, self._world.away_s())
+
     def _start_later(self, stream: Stream, delay_s: float) -> None:
         self._world.after(delay_s, self._start, stream)
 
@@ -65,6 +70,7 @@ class SimEngine:
             return  # it starts once that is complete
         reading = self._held[stream.shard_id] = Reading(stream)
         self._begun.add(stream.shard_id)
+        self.away.discard(stream.shard_id)
         stream.begins(world.now)
         world.oracle.seen["lives"] += 1
         world.note(f"{world.now:9.3f} s{stream.number} STARTED after {stream.checkpoint}")
@@ -193,12 +199,13 @@ class SimEngine:
         reading = self._held.pop(shard_id, None)
         if reading is not None:
             self._world.left(reading.stream)
-            self._start_later(reading.stream, self._world.away_s())
+            if self._sink is not None:
+                self._comes_back(reading.stream)
 
     def lease_lost(self, stream: Stream) -> None:
         if self._sink is not None and self._held.pop(stream.shard_id, None) is not None:
             self._world.note(f"{self._world.now:9.3f} s{stream.number} LEASE LOST")
-            self._start_later(stream, self._world.away_s())
+            self._comes_back(stream)
             self._sink.lease_lost(stream.shard_id)
 
     def shutdown_requested(self, stream: Stream) -> None:
