@@ -174,6 +174,10 @@ class Trouble:
 
     def _ask(self, case: Case) -> None:
         """Judge the case by the witnesses there are, if any."""
+        if case.phase is Phase.TRIED and case.loose >= self._policy.brackets_loose:
+            # It was running alone when its last bracket was closed, and has failed once more.
+            self._set_aside(case, Verdict.THINLY, case.first_failed_at)
+            return
         found = bracket(case, self._chain)
         if found is Bracket.NONE:
             return

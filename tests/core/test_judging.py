@@ -104,6 +104,24 @@ def test_three_wide_brackets_convict_where_successes_are_rare() -> None:
     assert verdict_of(story.another_succeeds(now=80.0)) is Verdict.THINLY
 
 
+def test_whoever_runs_alone_again_whenever_a_witness_comes_is_decided_all_the_same() -> None:
+    """It hangs for 30 s each time, and another succeeds every 20 s: always while it is tried once more."""
+    story = Telling(policy=Policy(patience_s=10.0))
+    story.another_succeeds(now=1.0)
+    said = story.dies(3, now=31.0, overran=(3,))
+    said += story.the_rest_is_done(31.0)
+    now, ends_at = 31.0, 0.0
+    while (verdict := verdict_of(said)) is None and now < 1_000:
+        if RunAlone(at(3)) in said:
+            ends_at = now + 30
+        now = min(when for when in (now // 20 * 20 + 20, ends_at, story.healer.wakes_at or 1_000) if when > now)
+        if now == ends_at:
+            said = story.fails(3, now, Cause.OVERRAN, likeness="deadline", alone=True, took_s=30.0)
+        else:
+            said = story.another_succeeds(now) if now % 20 == 0 else story.ticks(now)
+    assert verdict is Verdict.THINLY
+
+
 def test_wide_brackets_of_different_kinds_do_not_add_up() -> None:
     """Twice it failed like this and once like that: what several outages do is not one guilt."""
     story = Telling(policy=Policy(attempts_max=1))
