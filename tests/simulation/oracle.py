@@ -244,7 +244,7 @@ class Oracle:
         )
         if not healer.needs_human or not left:
             self.fail(f"stuck: {story}")
-        if any(track.rec.kind in INNOCENT and not track.unclear for track in left):
+        if not world.broken and any(track.rec.kind in INNOCENT and not track.unclear for track in left):
             self.fail(f"an innocent is left: {story}")
         alone = len(world.unfinished()) == 1
         if alone and not healer.doubt and len(left) == 1 and not healer.ledger.unreported:

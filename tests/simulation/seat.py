@@ -202,6 +202,8 @@ class SimSeat:
         match self.world.initialize():
             case "":
                 lanes.say("ready")
+                if self.world.broken:
+                    lanes.process.kill("signal")
             case "crash":
                 lanes.process.kill("exit")
             case how:
@@ -493,8 +495,6 @@ class SimPool:
             if seat.stage == "waiting":
                 seat.sit(process)
         waiting.clear()
-        if self.world.broken:
-            self.world.after(self.world.latency() * 10, process.kill, "signal")
 
     def died(self, process: Process) -> None:
         """What it had said is heard first; its marks are read before anybody is told."""

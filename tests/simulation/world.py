@@ -301,6 +301,8 @@ class World:
                     life.pool.cells.died(fresh[fault.which % len(fresh)], "SIGKILL")
             case "broken":
                 self.broken = True  # from now on every process dies as soon as it starts
+                for process in list(life.pool.places.values()):
+                    process.kill("signal")
             case "host":
                 raise HostDied
             case "deploy":
