@@ -271,9 +271,13 @@ class Trouble:
         cases = self.cases
         if not cases.undecided or cases.retrying or self._policy.replaying:
             return False
+        if not self._ledger.unreported:
+            return True
+        if self.paused:
+            return False  # the pause itself keeps the others from running: a probe will ask them
         # On a stream whose other records are all filtered there is always a span under way,
         # and never a witness: one that was asked and has said nothing is enough.
-        first = self._ledger.first_unreported() if self._ledger.unreported else None
+        first = self._ledger.first_unreported()
         return first is None or first > self._asked_span + 1
 
     def _human_at(self) -> float:

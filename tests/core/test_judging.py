@@ -223,6 +223,25 @@ def test_probes_come_ever_more_rarely() -> None:
     assert gaps[:6] == pytest.approx([10, 20, 40, 80, 160, 300], abs=0.5)
 
 
+def test_a_pause_with_fresh_records_behind_it_is_probed_however_long_it_lasts() -> None:
+    """Two fail, patience ends, a human is called; the third span, not begun because of the pause, would succeed."""
+    story = Telling(records=2)
+    said = [*story.fails(1, now=1.0), *story.fails(2, now=1.0), *story.the_rest_is_done(1.1)]
+    story.happens(SpanArrived(2, 0), 1.2)
+    story.happens(SpanDone(2, 0, None), 1.3)
+    story.happens(SpanArrived(3, 1), 1.4)
+    probes: list[float] = []
+    while (now := story.wakes()) < 4_000:
+        said = story.happens(Signal.TICKED, now)
+        probes += [now] * (Limit(1) in said)
+        for decision in said:
+            if isinstance(decision, RunAlone):
+                said += story.fails(decision.at.nth + 1, now, alone=True)
+            elif isinstance(decision, Retry):
+                said += story.fails(decision.at.nth + 1, now)
+    assert probes[-1] > 3_600
+
+
 def test_a_fresh_record_that_comes_into_a_pause_is_tried_soon() -> None:
     """Two poison records had paused a quiet shard; a healthy one must not wait for the next probe in minutes."""
     story = Telling(policy=Policy(attempts_max=1))
