@@ -291,7 +291,7 @@ class Trouble:
     def _go_on(self, now: float) -> None:
         cases = self.cases
         for case in cases.tries_due(now):
-            if case.phase is Phase.WAITING or not self._ledger.unreported:
+            if case.phase is Phase.WAITING or not (self._ledger.unreported or self._last_tries_under_way):
                 self._again(case, now)
             else:  # others are running: they will tell
                 cases.move(case, case.phase, now + self._policy.pause_s(1, self.jitter))
@@ -300,6 +300,11 @@ class Trouble:
                 self._wait_for_cell(now)
                 return
         self._leave_line()
+
+    @property
+    def _last_tries_under_way(self) -> bool:
+        """Whoever has had his waits for the others': were he tried again meanwhile, there would be no end to it."""
+        return self._patience.over and any(case.phase in AT_IT for case in self.cases.undecided.values())
 
     def _wait_for_cell(self, now: float) -> None:
         if self._in_line_since is None:

@@ -316,6 +316,25 @@ def test_whoever_failed_in_one_way_while_another_succeeded_is_left_over() -> Non
     assert not story.healer.doubt
 
 
+def test_many_that_hang_are_left_over_although_their_last_tries_alone_take_their_time() -> None:
+    """Twenty hang for 30 s each, one cell: when the last had its last try, the first would be due again."""
+    story = Telling(records=20, policy=Policy(cells_max=1))
+    sick = range(1, 21)
+    said = story.dies(*sick, now=31.0, overran=tuple(sick))
+    story.another_succeeds(now=32.0)
+    said += story.the_rest_is_done(32.0)
+    now, found = 32.0, verdicts(said)
+    while not found and now < 8_000:
+        if alone := [decision.at for decision in said if isinstance(decision, RunAlone)]:
+            now += 30.0
+            said = story.fails(alone[0].nth + 1, now, Cause.OVERRAN, likeness="deadline", alone=True, took_s=30.0)
+        else:
+            now = max(now, story.wakes())
+            said = story.happens(Signal.TICKED, now)
+        found = verdicts(said)
+    assert [decision.verdict for decision in found] == [Verdict.LEFT_OVER] * 20
+
+
 def test_whoever_failed_now_like_this_now_like_that_is_not_left_over() -> None:
     story = Telling(policy=Policy(attempts_max=1, patience_s=60.0))
     story.fails(3, now=1.0, likeness="something else")
