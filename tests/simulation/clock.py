@@ -105,6 +105,8 @@ class Loop(asyncio.AbstractEventLoop):
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
         future = self.create_future()
+        if self._dead:
+            return future
         self._threads[future] = lambda: func(*args)
         self.call_later(self._thread_s(), self._in_thread, future)
         return future
@@ -167,6 +169,7 @@ class Loop(asyncio.AbstractEventLoop):
                 except Exception:
                     pass  # nobody is left to hear of it
         self._timers.clear()
+        self._dice = lambda: 0.0  # what is said from here on must not turn on the order in which tasks end
         asyncio._set_running_loop(self)
         try:
             while tasks := asyncio.all_tasks(self):  # some wait once more while they are cancelled
