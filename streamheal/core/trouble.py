@@ -72,7 +72,8 @@ class Trouble:
         first = min(cases.next_store_at(), self._patience.looks_at, self._human_at(), self._cell_look_at)
         if self.paused and not self._patience.over:
             return min(first, self._outage.probe_at)
-        return min(first, cases.next_try_at(), self._outage.begins_at(self.doubt))
+        first = min(first, cases.next_try_at(), self._outage.begins_at(self.doubt))
+        return first if self._others_will_tell else min(first, cases.next_ask_at())
 
     def somebody_came(self, now: float) -> None:
         """A span arrives. If there was no fresh record to probe with, there is one now."""
@@ -291,10 +292,10 @@ class Trouble:
     def _go_on(self, now: float) -> None:
         cases = self.cases
         for case in cases.tries_due(now):
-            if case.phase is Phase.WAITING or not (self._ledger.unreported or self._last_tries_under_way):
-                self._again(case, now)
-            else:  # others are running: they will tell
-                cases.move(case, case.phase, now + self._policy.pause_s(1, self.jitter))
+            self._again(case, now)
+        if not self._others_will_tell:
+            for case in cases.asks_due(now):
+                cases.move(case, Phase.FOR_CELL)
         while (first := cases.first_for_cell()) is not None:
             if not self._run_alone(first, now):
                 self._wait_for_cell(now)
@@ -302,8 +303,11 @@ class Trouble:
         self._leave_line()
 
     @property
-    def _last_tries_under_way(self) -> bool:
-        """Whoever has had his waits for the others': were he tried again meanwhile, there would be no end to it."""
+    def _others_will_tell(self) -> bool:
+        """Others are running; or their last tries alone are, and were those tried again meanwhile who had theirs,
+        there would be no end to it."""
+        if self._ledger.unreported:
+            return True
         return self._patience.over and any(case.phase in AT_IT for case in self.cases.undecided.values())
 
     def _wait_for_cell(self, now: float) -> None:
