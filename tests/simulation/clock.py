@@ -87,7 +87,10 @@ class Loop(asyncio.AbstractEventLoop):
         return handle
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
-        return self.call_at(self.now + delay, callback, *args)
+        when = self.now + delay
+        handle = Handle(callback, args, when)
+        heappush(self._timers, (when, self._dice(), handle))
+        return handle
 
     def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
         handle = Handle(callback, args, when)
@@ -143,7 +146,8 @@ class Loop(asyncio.AbstractEventLoop):
         ready, timers = self._ready, self._timers
         if not ready:
             self.now = max(self.now, timers[0][0])
-        while timers and timers[0][0] <= self.now:
+        now = self.now
+        while timers and timers[0][0] <= now:
             ready.append(heappop(timers)[2])
         for _ in range(len(ready)):
             handle = ready.popleft()
@@ -151,9 +155,9 @@ class Loop(asyncio.AbstractEventLoop):
                 continue
             self.steps += 1
             if self.steps >= self.alarm_at:
-                ready.appendleft(handle)
                 self.alarm_at = self._alarm()
-                ready.popleft()
+                if handle.call is None:
+                    continue
             try:
                 handle.call(*handle.args)
             except Exception as error:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.simulation.oracle import Stream
     from tests.simulation.world import World
 
-RECORDS_MAX = 500
+RECORDS_MAX = 200
 
 
 class Reading:

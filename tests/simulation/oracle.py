@@ -220,7 +220,10 @@ class Oracle:
         ledger = healer.ledger
         if ledger.read != ledger.done + ledger.quarantined + ledger.filtered + ledger.in_flight:
             self.fail("read is not done + quarantined + filtered + in flight")
-        if ledger.in_flight != sum([span.left for span in ledger.spans.values()]):
+        left = 0
+        for span in ledger.spans.values():
+            left += span.left
+        if ledger.in_flight != left:
             self.fail("in flight differs from what is left of the spans")
         if ledger.size < 0 or (not ledger.spans and (ledger.size or ledger.unreported or ledger.uncounted)):
             self.fail("nothing is open, but sizes or counts are left")
