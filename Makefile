@@ -3,6 +3,7 @@
 # make test      the whole test suite
 # make coverage  the same, and which lines it reached; takes minutes longer
 # make check     style, types and the direction of imports
+# make simulate  the runtime in WORLDS made-up worlds (from seed FIRST), on all cores
 # make bench     measures, and writes bench/results.json
 # make clean     removes what these made
 
@@ -12,6 +13,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LOCKED := requirements/dev.txt
 PYTEST_ARGUMENTS ?=
+FIRST ?= 0
+WORLDS ?= 10000
 
 # The first that is new enough; PYTHON=… names another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -34,7 +37,7 @@ KCL = $(BIN)/python -c 'import amazon_kclpy' 2>/dev/null \
 	|| $(PIP) --no-deps -r requirements/kcl-ext.txt 2>/dev/null \
 	|| echo "KCL's jars cannot be had here: the engine kcl is left out, and its tests are skipped"
 
-.PHONY: install demo test coverage check bench clean
+.PHONY: install demo test coverage check simulate bench clean
 
 install: $(INSTALLED)
 
@@ -65,6 +68,10 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# A world that fails is shrunk and told line by line.
+simulate: install
+	$(BIN)/python -m tests.simulation $(FIRST) $(WORLDS)
 
 # amazon_kclpy is what we are compared with.
 bench: install
