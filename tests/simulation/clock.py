@@ -150,14 +150,12 @@ class Loop(asyncio.AbstractEventLoop):
         while timers and timers[0][0] <= now:
             ready.append(heappop(timers)[2])
         for _ in range(len(ready)):
+            if self.steps >= self.alarm_at:
+                self.alarm_at = self._alarm()  # while the next callback is still in its place
             handle = ready.popleft()
             if handle.call is None:
                 continue
             self.steps += 1
-            if self.steps >= self.alarm_at:
-                self.alarm_at = self._alarm()
-                if handle.call is None:
-                    continue
             try:
                 handle.call(*handle.args)
             except Exception as error:

@@ -62,7 +62,9 @@ class Down:
 @dataclass(frozen=True)
 class Fault:
     step: int
-    what: str  # kill (a process), oom (a cell), host, deploy, lease, shutdown, broken (all processes die)
+    # kill (a process), oom (a cell), host, deploy, lease, shutdown, broken (all processes die from then on);
+    # and scrape, which is none: people look at the figures.
+    what: str
     which: int
 
 
@@ -156,4 +158,5 @@ def _faults(dice: random.Random) -> tuple[Fault, ...]:
     found = [Fault(dice.randrange(within), dice.choice(whats), dice.randrange(9)) for _ in range(many)]
     if dice.random() < 0.03:
         found.append(Fault(dice.randrange(within), "broken", 0))
+    found += [Fault(dice.randrange(within), "scrape", 0) for _ in range(5)]
     return tuple(sorted(found, key=lambda fault: fault.step))

@@ -13,6 +13,7 @@ from streamheal.core.messages import Verdict
 from tests.simulation.generate import GUILTY, INNOCENT, Down, Rec
 
 if TYPE_CHECKING:
+    from streamheal.runtime.figures import ShardFigures
     from streamheal.runtime.shard import ShardRun
     from tests.simulation.world import World
 
@@ -227,6 +228,14 @@ class Oracle:
             self.fail("in flight differs from what is left of the spans")
         if ledger.size < 0 or (not ledger.spans and (ledger.size or ledger.unreported or ledger.uncounted)):
             self.fail("nothing is open, but sizes or counts are left")
+
+    def scraped(self, figures: list[ShardFigures]) -> None:
+        """What people are shown adds up at every moment."""
+        for shard in figures:
+            if shard.read != shard.done + shard.quarantined + shard.filtered + shard.in_flight:
+                self.fail(f"the figures of {shard.shard_id} do not add up: {shard}")
+            if min(shard.read, shard.done, shard.quarantined, shard.filtered, shard.in_flight) < 0:
+                self.fail(f"a figure of {shard.shard_id} is negative: {shard}")
 
     # -- the end -----------------------------------------------------------------------
 

@@ -305,6 +305,8 @@ class World:
                     process.kill("signal")
             case "host":
                 raise HostDied
+            case "scrape":
+                self.oracle.scraped(life.runtime.figures())
             case "deploy":
                 self._deployed = True
                 life.runtime.stop()
