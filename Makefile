@@ -4,6 +4,7 @@
 # make coverage  the same, and which lines it reached; takes minutes longer
 # make check     style, types and the direction of imports
 # make simulate  the runtime in WORLDS made-up worlds (from seed FIRST), on all cores
+# make mutants-simulation   the runtime broken on purpose, and whether those worlds notice
 # make bench     measures, and writes bench/results.json
 # make clean     removes what these made
 
@@ -37,7 +38,7 @@ KCL = $(BIN)/python -c 'import amazon_kclpy' 2>/dev/null \
 	|| $(PIP) --no-deps -r requirements/kcl-ext.txt 2>/dev/null \
 	|| echo "KCL's jars cannot be had here: the engine kcl is left out, and its tests are skipped"
 
-.PHONY: install demo test coverage check simulate bench clean
+.PHONY: install demo test coverage check simulate mutants-simulation bench clean
 
 install: $(INSTALLED)
 
@@ -72,6 +73,10 @@ check: install
 # A world that fails is shrunk and told line by line.
 simulate: install
 	$(BIN)/python -m tests.simulation $(FIRST) $(WORLDS)
+
+# Breaks the runtime on purpose, and counts the worlds until that is noticed.
+mutants-simulation: install
+	$(BIN)/python -m tests.simulation.mutants
 
 # amazon_kclpy is what we are compared with.
 bench: install

@@ -20,4 +20,5 @@ comes back or does not; a process or the host dies in between.
     oracle.py     what truly happened, and what must never
     shrink.py     the smallest world that fails in the same way
     crowd.py      many worlds
+    mutants.py    the runtime broken on purpose, and how soon that is noticed
 """

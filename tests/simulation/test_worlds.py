@@ -9,7 +9,7 @@ from tests.simulation.crowd import run
 from tests.simulation.generate import make
 from tests.simulation.shrink import shrink, story
 
-WORLDS, PARTS = 2_400, 12
+WORLDS, PARTS = 2_000, 10
 
 
 @pytest.mark.parametrize("part", range(PARTS))
