@@ -13,7 +13,8 @@ comes back or does not; a process or the host dies in between.
     world.py      lives of a host, what running does, faults
     engine.py     leases, batches, checkpoints
     stores.py     quarantine and state
-    seat.py       workers as the host sees them: the one file that implements `workers.port`
+    seat.py       a shard's place among the workers: implements `port.Seat`
+    pool.py       worker processes, and how they die
     lanes.py      workers as they are: lanes, calls, marks
     cells.py      records that run alone
     watch.py      what every core hears and decides

@@ -9,7 +9,8 @@ from streamheal.core.messages import Cause, Done, Failed
 from tests.simulation.lanes import CAUSES, DEADLINE_S, OUTCOMES, Item, Run, attempt
 
 if TYPE_CHECKING:
-    from tests.simulation.seat import SimPool, SimSeat
+    from tests.simulation.pool import SimPool
+    from tests.simulation.seat import SimSeat
 
 
 class Cell:

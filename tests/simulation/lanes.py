@@ -33,7 +33,8 @@ from streamheal.records import Position
 from tests.simulation.oracle import Track
 
 if TYPE_CHECKING:
-    from tests.simulation.seat import Process, SimSeat, Span
+    from tests.simulation.pool import Process
+    from tests.simulation.seat import SimSeat, Span
 
 # What is marked of a record.
 OPEN, RUNNING, DONE, FILTERED, FAILED = range(5)

@@ -59,10 +59,10 @@ MUTANTS = (
         "if False:",
     ),
     Mutant(
-        "a checkpoint counts from the end of what was read",
-        "core/ledger.py",
-        "            return self._behind\n",
-        "            return span.last if span else self._behind\n",
+        "a checkpoint is one record too far",
+        "core/progress.py",
+        "[Checkpoint(mark)]",
+        "[Checkpoint(mark._replace(sequence=mark.sequence + 1))]",
     ),
     # It blames a neighbour.
     Mutant(

@@ -27,7 +27,8 @@ from tests.simulation.engine import SimEngine
 from tests.simulation.generate import Fault, Spec
 from tests.simulation.lanes import SETTLED, Run
 from tests.simulation.oracle import Oracle, Stream, Track, Violation
-from tests.simulation.seat import Process, SimPool, SimSeat
+from tests.simulation.pool import Process, SimPool
+from tests.simulation.seat import SimSeat
 from tests.simulation.stores import NoThreads, SimShelf, SimState
 from tests.simulation.watch import Log, watched
 
@@ -259,7 +260,7 @@ class World:
 
     def left(self, stream: Stream) -> None:
         run = stream.run
-        if run is not None and run.left_in_order:
+        if run is not None and run.healing_ended == "shutdown_requested":
             items = run.seat.items.values()  # type: ignore[attr-defined]  # it is our seat
             settled = {item.track.position for item in items if item.settled or item.mark in SETTLED}
             self.oracle.left_in_order(stream, settled)
