@@ -26,20 +26,20 @@ class Cells:
     def __init__(self, pool: SimPool, cells_max: int) -> None:
         self._pool, self._world, self._most = pool, pool.world, cells_max
         self._waiting: deque[Cell] = deque()
-        self.live: list[Cell] = []
+        self._live: list[Cell] = []
 
     def wanted(self, seat: SimSeat, item: Item) -> None:
-        if any(cell.item is item for cell in (*self._waiting, *self.live)):
+        if any(cell.item is item for cell in (*self._waiting, *self._live)):
             self._world.oracle.fail(f"{item.track.name} is to run alone twice at once")
         self._waiting.append(Cell(seat, item))
-        if len(self._waiting) + len(self.live) > self._most:
+        if len(self._waiting) + len(self._live) > self._most:
             self._world.oracle.fail("more cells than allowed")
         self._fill()
 
     def _fill(self) -> None:
-        while self._waiting and len(self.live) < self._most:
+        while self._waiting and len(self._live) < self._most:
             cell = self._waiting.popleft()
-            self.live.append(cell)
+            self._live.append(cell)
             self._world.after(self._world.start_s(), self._initialize, cell)
 
     def _initialize(self, cell: Cell) -> None:
@@ -60,9 +60,9 @@ class Cells:
             return
         stage = world.outcome(cell.seat.stream, run, process=None)
         if stage == "crash":
-            self.died(cell, run.like)
+            self._died(cell, run.like)
         elif stage in ("hang", "freeze"):
-            world.after(DEADLINE_S + world.latency(), self.died, cell, "", "deadline")
+            world.after(DEADLINE_S + world.latency(), self._died, cell, "", "deadline")
         else:
             if stage == "ok":
                 world.oracle.takes_effect(cell.item.track)
@@ -78,7 +78,7 @@ class Cells:
         else:
             self._ended(cell, CAUSES[stage], OUTCOMES[CAUSES[stage]], cell.run.like, cell.run.began)
 
-    def died(self, cell: Cell, like: str, outcome: str = "crash") -> None:
+    def _died(self, cell: Cell, like: str, outcome: str = "crash") -> None:
         """It did not come back with an answer; whether it had an effect, nobody knows."""
         if cell.over or cell.run is None:
             return
@@ -93,9 +93,9 @@ class Cells:
         self._world.after(self._world.latency(), self._heard, cell, failed, outcome, like)
 
     def _heard(self, cell: Cell, what: str | Failed, outcome: str = "", like: str = "") -> None:
-        if cell not in self.live:
+        if cell not in self._live:
             return  # the shard has left
-        self.live.remove(cell)
+        self._live.remove(cell)
         self._fill()
         if isinstance(what, Failed):
             if cell.run is not None and outcome in ("crash", "deadline"):
@@ -107,17 +107,17 @@ class Cells:
 
     def abandon(self, seat: SimSeat) -> None:
         self._waiting = deque(cell for cell in self._waiting if cell.seat is not seat)
-        for cell in [cell for cell in self.live if cell.seat is seat]:
+        for cell in [cell for cell in self._live if cell.seat is seat]:
             self._put_down(cell)
         self._fill()
 
     def close(self) -> None:
         self._waiting.clear()
-        for cell in list(self.live):
+        for cell in list(self._live):
             self._put_down(cell)
 
     def _put_down(self, cell: Cell) -> None:
         if not cell.over:
             cell.item.track.running = False
         cell.over = True
-        self.live.remove(cell)
+        self._live.remove(cell)

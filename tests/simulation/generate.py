@@ -87,6 +87,7 @@ class Spec:
     children: bool = False  # the first shard was split: the others begin once it is complete
     fails: float = 0.05  # how often state, quarantine or a checkpoint do not answer
     unready: float = 0.0  # how often `initialize` fails, a few times in all
+    restless: bool = False  # the host may die just after a record was convicted with nobody to ask
     ends: str = "stop"  # told to stop once all is complete; `returns`: the engine does; `caught up`: at the tip
 
 
@@ -118,6 +119,7 @@ def make(seed: int) -> Spec:
         children=len(shards) > 1 and dice.random() < 0.3,
         fails=dice.choice([0.0, 0.05, 0.05, 0.3]),
         unready=dice.choice([0.0, 0.0, 0.1, 0.5]),
+        restless=dice.random() < 0.3,
         ends=dice.choice(["stop", "stop", "returns", "caught up"]),
     )
     return replace(spec, policy=replace(policy, shutdown_s=dice.choice([0.01, 0.5, 20.0])))

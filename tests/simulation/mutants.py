@@ -88,9 +88,6 @@ MUTANTS = (
     ),
     Mutant("doubt is not remembered", "runtime/shard.py", "if self.healer.doubt and not self._doubt:", "if False:"),
     Mutant(
-        "other shards are not asked", "core/host.py", "return others and self._succeeded_at < since", "return False"
-    ),
-    Mutant(
         "whoever shared a death goes back to a worker",
         "core/trouble.py",
         "if case.lonely or self._patience.over",

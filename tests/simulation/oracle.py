@@ -30,13 +30,14 @@ class Track:
         ever: The first thing that settled it, in any life: effect, filtered or stored.
         excused: Failures, and deaths of processes it ran in: each is worth one more run.
         shared: It ran in a worker that died.
+        alone: Its last run was.
         own: Its last failure was its own, and not an outage's.
         unclear: It was hit by what nobody can tell from poison.
         failed: Cause and likeness of each counted try.
     """
 
     __slots__ = (
-        "ever", "excused", "failed", "fate", "first_failed_at", "hit_by", "judged", "kills", "own", "position",
+        "alone", "ever", "excused", "failed", "fate", "first_failed_at", "hit_by", "judged", "kills", "own", "position",
         "prev", "rec", "running", "runs", "shared", "stream", "times", "unclear",
     )  # fmt: skip
 
@@ -48,7 +49,7 @@ class Track:
 
     def new_life(self) -> None:
         self.fate, self.runs, self.excused, self.kills = "", 0, 0, 0
-        self.shared = self.running = self.own = self.judged = False
+        self.alone = self.shared = self.running = self.own = self.judged = False
         self.hit_by: set[Down] = set()
         self.failed: list[tuple[str, str]] = []
         self.first_failed_at = float("inf")
@@ -72,7 +73,8 @@ class Stream:
         self.tracks: list[Track] = []
         self.checkpoint = self.began_after = self._checked = 0
         self.finished = self.has_children = False
-        self.nobody_else = self.deaths = 0
+        self.nobody_else: set[int] = set()  # innocents, by position, of whom nobody was left to ask
+        self.deaths = 0
         self.born_at = 0.0
         self.witnessed_since = float("-inf")
         self.run: ShardRun | None = None
@@ -132,7 +134,7 @@ class Oracle:
         self._in_turn(track, "runs")
         if in_lane and track.shared:
             self.fail(f"{track.name} is in a worker again after a death it shared")
-        track.running = True
+        track.running, track.alone = True, not in_lane
         track.runs += 1
         if track.runs > 1 + track.excused:
             self.fail(f"{track.name} ran {track.runs} times, excused {track.excused}")
@@ -170,6 +172,7 @@ class Oracle:
             self.fail(f"{track.name} is set aside, but it {track.fate or 'runs'}")
         if verdict is Verdict.STAYS:
             return
+        self._as_the_rules_say(track, verdict)
         kind = track.rec.kind
         if kind in GUILTY and (track.own or kind not in ("flaky", "perhaps")):
             return
@@ -178,6 +181,16 @@ class Oracle:
             self.fail(f"innocent blamed: {track.name}, {verdict.name}")
         self.seen[f"innocent: {verdict.name}, {excuse}"] += 1
 
+    def _as_the_rules_say(self, track: Track, verdict: Verdict) -> None:
+        """What docs/judging.md asks for, whoever it is."""
+        if verdict is not Verdict.SAID_SO and not track.alone:
+            self.fail(f"{track.name}: {verdict.name}, but its last try was not alone")
+        healer = track.stream.healer
+        if verdict is Verdict.NOBODY_ELSE:
+            if healer is not None and healer.undecided:
+                self.fail(f"{track.name}: {verdict.name}, but others are undecided")
+            self._world.provoke()
+
     def _excuse(self, track: Track, verdict: Verdict) -> str:
         """What nobody could have known (docs/judging.md, "What cannot be promised"); empty: it could be known."""
         now, stream = self._world.now, track.stream
@@ -185,8 +198,8 @@ class Oracle:
             return "an outage of what only some use"
         if verdict is Verdict.NOBODY_ELSE:
             begun = [down for down in self._spec.outages if down.shard in (None, stream.number) and down.since <= now]
-            stream.nobody_else += 1
-            return "one outage" if stream.nobody_else <= len(begun) else ""
+            stream.nobody_else.add(track.position)  # the host may die before it is stored: judged again, it is the same
+            return "one outage" if len(stream.nobody_else) <= len(begun) else ""
         return "outages that look alike" if verdict is Verdict.LEFT_OVER and len(track.hit_by) > 1 else ""
 
     def checkpointed(self, stream: Stream, position: int) -> None:

@@ -132,7 +132,7 @@ class World:
         self._by_id = {stream.shard_id: stream for stream in self.streams}
         self._faults = list(spec.faults)
         self._unready = 0
-        self._time_up = self._deployed = False
+        self._time_up = self._deployed = self._memory_short = False
         self._life: Life | None = None
 
     # -- what everything in it asks for --------------------------------------------------
@@ -215,7 +215,7 @@ class World:
         if kind == "filtered":
             track.ever, track.fate = track.ever or "filtered", "filtered"
             return "filtered"
-        if self.broken and process is None:
+        if process is None and (self.broken or self._short_of_memory(track)):
             run.like = "SIGKILL"
             return "crash"
         for down in self.spec.outages:
@@ -245,6 +245,13 @@ class World:
         if kind in ("hang", "freeze"):
             return self._fails(run, kind, rec.like)
         return "ok"
+
+    def _short_of_memory(self, track: Track) -> bool:
+        """The kernel ends the next cell, once at most for each record: twice is taken for its own doing."""
+        if not self._memory_short or track.kills or track.rec.kind in ("crash", "perhaps"):
+            return False
+        self._memory_short, track.kills = False, 1
+        return True
 
     @staticmethod
     def _fails(run: Run, how: str, like: str) -> str:
@@ -285,6 +292,12 @@ class World:
             self._strike(fault)
         return self._faults[0].step if self._faults else STEPS_MAX
 
+    def provoke(self) -> None:
+        """What was just decided must be known to the next life: now and then that begins at once."""
+        if self.spec.restless and self.chance(0.5):
+            self._faults.insert(0, Fault(self.steps + self.below(100), "host", 0))
+            self.ring()
+
     def _strike(self, fault: Fault) -> None:
         life, streams = self.life, self.unfinished()
         match fault.what:
@@ -292,14 +305,8 @@ class World:
                 alive = [process for process in life.pool.places.values() if not process.doomed]
                 if alive:
                     alive[fault.which % len(alive)].kill("signal")
-            case "oom":  # an out-of-memory killer, once at most for each record
-                cells = [cell for cell in life.pool.cells.live if cell.run is not None and not cell.over]
-                spared = [cell for cell in cells if cell.item.track.rec.kind not in ("crash", "perhaps")]
-                fresh = [cell for cell in spared if not cell.item.track.kills]
-                if fresh:
-                    track = fresh[fault.which % len(fresh)].item.track
-                    track.kills, track.own = 1, False
-                    life.pool.cells.died(fresh[fault.which % len(fresh)], "SIGKILL")
+            case "oom":
+                self._memory_short = True
             case "broken":
                 self.broken = True  # from now on every process dies as soon as it starts
                 for process in list(life.pool.places.values()):
