@@ -5,6 +5,7 @@
 # make check     style, types and the direction of imports
 # make simulate  the runtime in WORLDS made-up worlds (from seed FIRST), on all cores
 # make mutants-simulation   the runtime broken on purpose, and whether those worlds notice
+# make torture   kill rounds: ROUNDS=…, SEED=… of the first, ENGINE=poll|kcl|both, JOBS=…
 # make bench     measures, and writes bench/results.json
 # make clean     removes what these made
 
@@ -13,7 +14,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 LOCKED := requirements/dev.txt
-PYTEST_ARGUMENTS ?=
+# Two at once: most of the time is waited, for deadlines and for a JVM.
+PYTEST_ARGUMENTS ?= -n 2 --dist loadfile
 FIRST ?= 0
 WORLDS ?= 10000
 
@@ -38,7 +40,7 @@ KCL = $(BIN)/python -c 'import amazon_kclpy' 2>/dev/null \
 	|| $(PIP) --no-deps -r requirements/kcl-ext.txt 2>/dev/null \
 	|| echo "KCL's jars cannot be had here: the engine kcl is left out, and its tests are skipped"
 
-.PHONY: install demo test coverage check simulate mutants-simulation bench clean
+.PHONY: install demo test coverage check simulate mutants-simulation torture bench clean
 
 install: $(INSTALLED)
 
@@ -77,6 +79,12 @@ simulate: install
 # Breaks the runtime on purpose, and counts the worlds until that is noticed.
 mutants-simulation: install
 	$(BIN)/python -m tests.simulation.mutants
+
+ROUNDS ?= 20
+SEED ?= 1
+ENGINE ?= poll
+torture: install
+	@$(BIN)/python -m tests.torture --rounds $(ROUNDS) --seed $(SEED) --engine $(ENGINE) $(if $(JOBS),--jobs $(JOBS)) $(TORTURE_ARGUMENTS)
 
 # amazon_kclpy is what we are compared with.
 bench: install

@@ -54,6 +54,17 @@ class Wait2ms(RecordProcessor):
             raise ValueError("poison")
 
 
+class Exiting2ms(RecordProcessor):
+    """A handler of 2 ms, 32 at once; payloads beginning with C end its process."""
+
+    concurrency = 32
+
+    def process_record(self, record: Record) -> None:
+        time.sleep(0.002)
+        if record.data[:1] == b"C":
+            os._exit(1)
+
+
 class AllPoison(RecordProcessor):
     def process_record(self, record: Record) -> None:
         raise Poison("every record is poison")
@@ -81,6 +92,18 @@ class Crashing(RecordProcessor):
             case _:
                 time.sleep(0.001)
                 _note("done")
+
+
+class CrashingAsync(RecordProcessor):
+    """A hundred at once; payloads beginning with C crash the process, after a while of waiting as the others do."""
+
+    concurrency = 100
+
+    async def process_record(self, record: Record) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0.005)
+        if record.data[:1] == b"C":
+            ctypes.string_at(0)
 
 
 class Noting(RecordProcessor):

@@ -7,8 +7,10 @@ lane "again" (`Retry`) or "go on" (`Settle`). Nothing can overtake.
 
     engine ── SpanArrived ──► ledger.py    what is open, and how far it is safe to checkpoint
            ◄─ Checkpoint ──── progress.py  the next batch, the watermark, the end
+                                balance.py   whether the books add up: else no checkpoint
     worker ── Stated ───────►   statements.py  how far the processor says that it is done
     worker ── WorkerDied ───► deaths.py    who runs alone from then on
+    state  ── what hosts that died had marked ──► caution.py   whether to be cautious, and how long
            ── Failed ───────► trouble.py   whom to ask, whom to try again, and when
            ── Witnessed ────►   case.py      one record in trouble
                                 blame.py     who is to blame: the record, or the world
@@ -22,7 +24,11 @@ of its own beside these; a key that is set aside goes through it instead of `Set
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import zip_longest
+
 from streamheal.core.case import IN_WORKER, Case, Phase
+from streamheal.core.caution import Spot
 from streamheal.core.deaths import give_again, inquire
 from streamheal.core.host import Host
 from streamheal.core.ledger import Ledger
@@ -54,12 +60,10 @@ from streamheal.core.policy import Policy
 from streamheal.core.progress import Progress
 from streamheal.core.statements import Statements
 from streamheal.core.trouble import Trouble
+from streamheal.core.waiting import Wait, Waits, waits
 from streamheal.records import Position
 
 _NEVER = float("inf")
-
-# In cautious mode few records are suspect in the next death of the host.
-_CAUTIOUS_SPAN_RECORDS_MAX = 10
 
 
 class Healer:
@@ -67,21 +71,35 @@ class Healer:
 
     Attributes:
         ledger: What was read, and what became of it.
-        span_records_max: Batches should hold no more records than this; None: as they come.
         over: Nothing will be decided any more.
     """
 
-    def __init__(self, shard_id: str, policy: Policy, host: Host, *, starts: int = 1, doubt: bool = False) -> None:
-        """`starts`: how often a host has begun from this shard's checkpoint, this time included."""
+    def __init__(
+        self,
+        shard_id: str,
+        policy: Policy,
+        host: Host,
+        *,
+        starts: int = 1,
+        doubt: Position | None = None,
+        marked: Iterable[Position] = (),
+    ) -> None:
+        """
+        Args:
+            starts: How often a host has begun from this shard's checkpoint, this time included.
+            marked: Records that ran in hosts that died, and are beyond the checkpoint.
+        """
         self.shard_id = shard_id
         self.ledger = Ledger()
         self.over = False
-        self.span_records_max = None if starts < 2 else _CAUTIOUS_SPAN_RECORDS_MAX
         self._policy = policy
         self._host = host
         self._trouble = Trouble(shard_id, policy, host, self.ledger, doubt)
         self._progress = Progress(policy, self.ledger)
-        self._asks: dict[int, tuple[int, ...]] = {}
+        self._spot = Spot(policy, starts, marked)
+        # By span: whose turn shall be told, and how many hosts it killed; None: the process of its batch died.
+        self._asks: dict[int, dict[int, int | None]] = {}
+        self._spared: set[At] = set()
         self._stopped = False
         self._said: list[Decision] = []
         self._wakes_at: float | None = None
@@ -104,11 +122,21 @@ class Healer:
     @property
     def curious(self) -> bool:
         """Whether `Witnessed` is of any use: only in trouble."""
-        return bool(self._trouble.cases.undecided) or self._trouble.doubt
+        return bool(self._trouble.cases.undecided) or self._trouble.doubt is not None
 
     @property
-    def doubt(self) -> bool:
-        """The last verdict was NOBODY_ELSE, and nothing has succeeded since.
+    def cautious(self) -> bool:
+        """Whether nothing may begin before its position is durable: the next life must know of it."""
+        return not self._spot.past and not self.over
+
+    @property
+    def spent(self) -> tuple[Position, ...]:
+        """Records that have killed hosts, are not run again, and wait for a witness."""
+        return tuple(case.position for case in self._trouble.cases.undecided.values() if case.spent)
+
+    @property
+    def doubt(self) -> Position | None:
+        """Who was set aside last, if that was with NOBODY_ELSE and nothing has succeeded since.
 
         Must outlive the host: the next life would convict another in the same outage.
         """
@@ -121,7 +149,7 @@ class Healer:
 
     @property
     def safe(self) -> Position | None:
-        """How far the shard may be checkpointed."""
+        """How far the shard may be checkpointed, where its books add up."""
         return self._progress.safe()
 
     @property
@@ -138,6 +166,18 @@ class Healer:
     def undecided(self) -> tuple[At, ...]:
         """Open records that failed or are suspect, and are not yet judged."""
         return tuple(sorted(self._trouble.cases.undecided))
+
+    def waits(self, oldest: At | None) -> Wait | None:
+        """What the oldest open record waits for. None is open: whether the engine has yet to answer."""
+        if oldest is None:
+            return None if self.unacknowledged is None else Wait(Waits.ENGINE)
+        trouble = self._trouble
+        return waits(self.ledger.case(oldest), probe_at=trouble.probe_at, human_called=trouble.human_called)
+
+    @property
+    def unacknowledged(self) -> Position | None:
+        """The checkpoint that the engine has yet to acknowledge."""
+        return self._progress.asked
 
     @property
     def wakes_at(self) -> float | None:
@@ -175,8 +215,7 @@ class Healer:
             case Done():
                 self._done(event, now)
             case Failed():
-                case = self.ledger.case(event.record.at) or self.ledger.add(Case(event.record, Phase.QUEUED))
-                trouble.failed(case, event, now)
+                self._failed(event, now)
             case Witnessed(since, until):
                 trouble.witnessed(since, until)
             case WorkerDied():
@@ -201,6 +240,8 @@ class Healer:
                 self._progress.shard_ended()
             case Signal.HEARD_OUT:
                 self._progress.heard_out()
+            case Signal.AT_TIP:
+                self._spot.look(self.ledger, at_tip=True)
             case Signal.TICKED:
                 pass
         in_trouble = trouble.cases.by_at or isinstance(event, WorkerDied | Done)
@@ -210,6 +251,7 @@ class Healer:
                 return said
             trouble.heal(now)
         self._tell_engine(now)
+        self._spot.look(self.ledger)
         return said
 
     def _span_arrived(self, event: SpanArrived, now: float) -> None:
@@ -217,7 +259,7 @@ class Healer:
         self._progress.arrived()
         self.ledger.open(event.span, event.size)
         if event.suspects:
-            self._asks[event.span] = event.suspects
+            self._asks[event.span] = dict(zip_longest(event.suspects, event.hosts_killed, fillvalue=0))
         if not self._progress.halting:
             self._said.append(Give(event.span, ask=event.suspects))
 
@@ -225,10 +267,17 @@ class Healer:
         self.ledger.count(event.span, event.records)
         for record in event.held:
             self.ledger.add(Case(record, Phase.QUEUED))
+        self.ledger.unmarked += event.unmarked
         if self.ledger.report(event.span, event.records, event.last, event.filtered):
             self._host.succeeded(now)
-        self._asks.pop(event.span, None)
         self._progress.settled()
+
+    def _failed(self, event: Failed, now: float) -> None:
+        at = event.record.at
+        case = self.ledger.case(at) or self.ledger.add(Case(event.record, Phase.QUEUED))
+        self._trouble.failed(case, event, now, self._asks.get(at.span, {}).get(at.nth))
+        if case.spent:
+            self._spot.harmless(case.position)
 
     def _halted(self, halted: Halted, now: float) -> None:
         for span in halted.done:
@@ -251,6 +300,7 @@ class Healer:
 
     def _settle_well(self, case: Case, filtered: bool) -> None:
         self._trouble.close(case)
+        self._spot.harmless(case.position)
         self._progress.settled()
         if filtered:
             self.ledger.settle_filtered(case)
@@ -260,6 +310,7 @@ class Healer:
     def _stored(self, at: At) -> None:
         case = self._trouble.cases.by_at[at]
         self._trouble.close(case)
+        self._spot.harmless(case.position)
         self._progress.settled()
         self.ledger.settle_quarantined(case)
         self._said.append(Settle(at))
@@ -267,7 +318,7 @@ class Healer:
     # -- deaths --------------------------------------------------------------------------
 
     def _worker_died(self, died: WorkerDied, now: float) -> None:
-        done, suspects, bygone = inquire(died, self.ledger)
+        done, suspects, bygone = inquire(died, self.ledger, self._spared)
         for case, filtered in done:
             self._settle_well(case, filtered)
         if died.again is not None:
@@ -275,6 +326,10 @@ class Healer:
         self.statements.worker_died(kept=died.kept)
         by_itself = not died.overran and not died.by_us
         for case in suspects:
+            if self._policy.batches and case.phase is Phase.QUEUED:
+                case.death = died.death if by_itself else None
+                self._ask_for(case.at)
+                continue
             overran = case.at in died.overran
             self._trouble.died_around(case, died.death if by_itself else None, overran, now)
         if by_itself:
@@ -284,6 +339,10 @@ class Healer:
         if not self._progress.halting:
             self._start_again(now)
 
+    def _ask_for(self, at: At) -> None:
+        """Those before it in its lane may be suspects too, and it must not overtake them."""
+        self._asks.setdefault(at.span, {}).setdefault(at.nth, None)
+
     def _start_again(self, now: float) -> None:
         policy = self._policy
         self._trouble.worker_lost(now)
@@ -291,6 +350,7 @@ class Healer:
         lanes_max = 1 if deaths >= policy.deaths_one_at_a_time else None
         delay_s = policy.retry_s(deaths, self._trouble.jitter) if deaths else 0.0
         self._said.append(Start(lanes_max, 0 if self.paused else None, delay_s))
+        self._asks = {span: asked for span, asked in self._asks.items() if span in self.ledger.spans}
         self._said += give_again(self.ledger, self._asks)
 
     def _unexplained_deaths(self, now: float) -> int:
@@ -299,11 +359,22 @@ class Healer:
     def _stop(self) -> None:
         self._said.append(CallHuman("its worker dies again and again, and no record dies alone"))
         self._said += self._progress.last_checkpoint()
-        self._said += [Order.ABANDON, Order.STOP_SHARD]
+        if not self._progress.broken:
+            self._said += [Order.ABANDON, Order.STOP_SHARD]
         self._end()
         self._stopped = True
 
     # -- the engine ----------------------------------------------------------------------
+
+    def give_up(self) -> list[Decision]:
+        """The host goes, and waits no longer: how far all is settled."""
+        return self._progress.last_checkpoint()
+
+    def break_off(self) -> None:
+        """A rule of ours was broken on the way, so that nothing here can be relied on: no checkpoint any more."""
+        self._progress.broken = self._stopped = True
+        if not self.over:
+            self._end()
 
     def _tell_engine(self, now: float) -> None:
         self._said += self._progress.answer()

@@ -25,7 +25,7 @@ class Cause(Enum):
     RAISED = auto()  # an exception: try again
     POISON = auto()  # Poison, DecodeError or a class in `poison`: the processor has said it
     THROTTLED = auto()  # the world is busy; not an attempt
-    OVERRAN = auto()  # still running at its deadline; the process was killed for it
+    OVERRAN = auto()  # still running at its deadline: cancelled, or alone and its process killed for it
     CRASHED = auto()  # the process died while this ran in it, alone
     SUSPECTED = auto()  # not run: it came to the head of its lane, and `Give.ask` named it
 
@@ -39,6 +39,7 @@ class Verdict(Enum):
     NOBODY_ELSE = auto()  # failed alone for `patience_s`; there was nobody to ask
     LEFT_OVER = auto()  # failed the same way every time, while a later one succeeded
     STAYS = auto()  # failed its tries in a replay: it stays where it is
+    KILLED_HOSTS = auto()  # hosts died while it ran in them alone; others have succeeded since
 
 
 class Named(NamedTuple):
@@ -59,13 +60,15 @@ class Named(NamedTuple):
 class SpanArrived(NamedTuple):
     """The engine brought a batch. How many records it holds, only the worker will know.
 
-    `size` counts bytes as they came. `suspects` ran when the host died (durable marks of
-    cautious mode); indexes in the span.
+    `size` counts bytes as they came. `suspects` ran when a host died (durable marks of
+    cautious mode); indexes in the span. `hosts_killed` says of each how many hosts have died
+    while it ran in them alone; where it is shorter, none.
     """
 
     span: int
     size: int
     suspects: tuple[int, ...] = ()
+    hosts_killed: tuple[int, ...] = ()
 
 
 class SpanCounted(NamedTuple):
@@ -81,7 +84,8 @@ class SpanDone(NamedTuple):
     All are settled but those known already and those `held`: queued in the worker behind a
     blocked record of their key. `last` is None where the span holds no record at all.
     Counts the span too, where `SpanCounted` has not come before. `filtered` counts only
-    records that were never known by themselves.
+    records that were never known by themselves. `unmarked`: so many of those that are settled by
+    this report are not by the worker's marks.
     """
 
     span: int
@@ -89,6 +93,7 @@ class SpanDone(NamedTuple):
     last: Position | None
     filtered: int = 0
     held: tuple[Named, ...] = ()
+    unmarked: int = 0
 
 
 class Done(NamedTuple):
@@ -138,6 +143,8 @@ class WorkerDied(NamedTuple):
         running_total: Records running in the whole process.
         by_us: Killed to be rid of another shard's record: nobody here is suspect.
         kept: Whatever its processor owed runs again: `again`, and what is marked open again.
+        stood: Of the running, those that waited while another coroutine of the process was being
+            resumed. What a thread did that one of them waits for, this cannot tell.
     """
 
     death: int
@@ -148,6 +155,7 @@ class WorkerDied(NamedTuple):
     by_us: bool = False
     kept: bool = False
     again: RunsAgain | None = None
+    stood: tuple[At, ...] = ()
 
 
 class Witnessed(NamedTuple):
@@ -211,6 +219,7 @@ class Signal(Enum):
     SHUTDOWN_REQUESTED = auto()
     SHARD_ENDED = auto()  # no batch will come any more
     HEARD_OUT = auto()  # the hook of `HearOut` is over
+    AT_TIP = auto()  # there was nothing more to read
 
 
 Event = (
@@ -271,9 +280,10 @@ class Settle(NamedTuple):
 
 
 class RunAlone(NamedTuple):
-    """Run the record in a fresh process with nothing else in it."""
+    """Run the record in a fresh process with nothing else in it. `solitary`: nor anywhere in the host."""
 
     at: At
+    solitary: bool = False
 
 
 class Quarantine(NamedTuple):
@@ -295,6 +305,22 @@ class HearOut(NamedTuple):
     shard_ended: bool
 
 
+class LedgerBroken(NamedTuple):
+    """The books do not add up, so that `checkpoint` is not made (see `balance.py`): let go of what runs.
+
+    `open_counted`: how many records are open, by looking at each.
+    """
+
+    why: str
+    checkpoint: Position
+    read: int
+    done: int
+    quarantined: int
+    filtered: int
+    in_flight: int
+    open_counted: int
+
+
 class CallHuman(NamedTuple):
     """Nothing here can decide any more; `why` is a sentence."""
 
@@ -311,5 +337,6 @@ class Order(Enum):
 
 
 Decision = (
-    Start | Give | Limit | Retry | Settle | RunAlone | Quarantine | Checkpoint | HearOut | CallHuman | Order
+    Start | Give | Limit | Retry | Settle | RunAlone | Quarantine | Checkpoint | HearOut | LedgerBroken | CallHuman
+    | Order
 )  # fmt: skip

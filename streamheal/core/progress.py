@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streamheal.core.balance import weigh
 from streamheal.core.ledger import Ledger
 from streamheal.core.messages import CallHuman, Checkpoint, Decision, HearOut, Order, Stated
 from streamheal.core.policy import Policy
@@ -23,6 +24,7 @@ class Progress:
 
     Attributes:
         halting: The shard is being stopped with records open: nothing may begin any more.
+        broken: The books did not add up. No checkpoint is made any more.
     """
 
     def __init__(self, policy: Policy, ledger: Ledger) -> None:
@@ -33,11 +35,11 @@ class Progress:
         self._moved = False  # something was settled since the last checkpoint
         self._ended = False
         self._hearing = self._heard = False
-        self.halting = self._halted = False
+        self.halting = self._halted = self.broken = False
         self._ends_at = _NEVER
         self._asked: Position | None = None
         self._kept: Position | None = None
-        self._asked_at = 0.0
+        self._asked_at: float | None = None
 
     def arrived(self) -> None:
         self._owed = True
@@ -70,12 +72,18 @@ class Progress:
     def halted(self) -> None:
         self._halted = True
 
+    @property
+    def asked(self) -> Position | None:
+        """The checkpoint that the engine has yet to acknowledge."""
+        return self._asked
+
     def wakes_at(self) -> float:
         if self._asked is not None or self.halting:
             return _NEVER  # until it is answered, time changes nothing
         if self._hearing:
             return self._ends_at
-        return min(self._ends_at, self._asked_at + self._policy.checkpoint_s if self._moved else _NEVER)
+        asked_at = self._asked_at if self._moved and self._asked_at is not None else _NEVER
+        return min(self._ends_at, asked_at + self._policy.checkpoint_s)
 
     def answer(self) -> list[Decision]:
         """`ANSWER`, when a batch is owed an answer and there is room for the next."""
@@ -94,6 +102,10 @@ class Progress:
 
     def advance(self, now: float) -> list[Decision]:
         """A checkpoint when one is due; when all is kept, or time is up, the end."""
+        if self._asked_at is None:
+            # Not at once: a host that dies again and again soon after its start would make a little progress
+            # each time, and its start would never be the second from one checkpoint.
+            self._asked_at = now
         if self._asked is not None or self.halting is not self._halted:
             return []
         ledger = self._ledger
@@ -124,9 +136,9 @@ class Progress:
         self._moved = False
         self._asked_at = now
         last = self.last_checkpoint()
-        if last:
+        if last and isinstance(last[0], Checkpoint):
             self._asked = last[0].position
-        return [*last]
+        return last
 
     def _unstated(self) -> list[Decision]:
         """All is settled, but not all of it may be passed: such a shard is stopped, and never complete."""
@@ -141,7 +153,13 @@ class Progress:
         """The watermark, as far as the processor's own word allows."""
         return self.statements.limited(self._ledger.watermark())
 
-    def last_checkpoint(self) -> list[Checkpoint]:
-        """How far it is safe, if the engine does not have that yet."""
+    def last_checkpoint(self) -> list[Decision]:
+        """How far it is safe, if the engine does not have that yet. Where the books do not add up: the end."""
         mark = self.safe()
-        return [Checkpoint(mark)] if mark is not None and mark != self._kept else []
+        if self.broken or mark is None or mark == self._kept:
+            return []
+        broken = weigh(self._ledger, mark)
+        if broken is None:
+            return [Checkpoint(mark)]
+        self.broken = True
+        return [broken, CallHuman(f"its books do not add up: {broken.why}"), Order.STOP_SHARD]

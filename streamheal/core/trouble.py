@@ -25,6 +25,7 @@ from streamheal.core.messages import (
 from streamheal.core.outage import Outage
 from streamheal.core.patience import Patience
 from streamheal.core.policy import Policy
+from streamheal.records import Position
 
 _NEVER = float("inf")
 
@@ -39,10 +40,10 @@ class Trouble:
     Attributes:
         said: Where decisions go; the healer's, anew for each event.
         jitter: In 0..1, anew for each event.
-        doubt: The last verdict was NOBODY_ELSE, and nothing has succeeded since.
+        doubt: Who was set aside last, if that was with NOBODY_ELSE and nothing has succeeded since.
     """
 
-    def __init__(self, shard_id: str, policy: Policy, host: Host, ledger: Ledger, doubt: bool) -> None:
+    def __init__(self, shard_id: str, policy: Policy, host: Host, ledger: Ledger, doubt: Position | None) -> None:
         self._shard_id, self._policy, self._host, self._ledger = shard_id, policy, host, ledger
         self.said: list[Decision] = []
         self.jitter = 0.5
@@ -65,6 +66,11 @@ class Trouble:
     def human_called(self) -> bool:
         return self._patience.called and bool(self.cases.undecided)
 
+    @property
+    def probe_at(self) -> float | None:
+        """When the next record is tried, while paused."""
+        return self._outage.probe_at if self.paused and not self._patience.over else None
+
     def wakes_at(self) -> float:
         if not self.cases.by_at:
             return _NEVER
@@ -72,7 +78,7 @@ class Trouble:
         first = min(cases.next_store_at(), self._patience.looks_at, self._human_at(), self._cell_look_at)
         if self.paused and not self._patience.over:
             return min(first, self._outage.probe_at)
-        first = min(first, cases.next_try_at(), self._outage.begins_at(self.doubt))
+        first = min(first, cases.next_try_at(), self._outage.begins_at(self.doubt is not None))
         return first if self._others_will_tell else min(first, cases.next_ask_at())
 
     def somebody_came(self, now: float) -> None:
@@ -82,7 +88,9 @@ class Trouble:
 
     # -- what happened to a record -------------------------------------------------------
 
-    def failed(self, case: Case, event: Failed, now: float) -> None:
+    def failed(self, case: Case, event: Failed, now: float, hosts_killed: int | None = None) -> None:
+        """`hosts_killed`: of one that is SUSPECTED, how many hosts have died while it ran in them alone; None:
+        it is no host's death that it is suspected of."""
         cause = event.cause
         if event.alone:
             self.cell_ended(case, culprit=cause in (Cause.CRASHED, Cause.OVERRAN), now=now)
@@ -91,8 +99,11 @@ class Trouble:
             return
         self._troubled(case, now)
         if cause is Cause.SUSPECTED:
-            case.lonely = True
-            self.cases.move(case, Phase.FOR_CELL)
+            if hosts_killed is None:
+                case.lonely = True
+                self.cases.move(case, Phase.FOR_CELL)
+            else:
+                self._killed_hosts(case, event, hosts_killed, now)
             return
         case.failed((cause, event.likeness), event.began, event.ended)
         self._fails(case, now)
@@ -103,7 +114,25 @@ class Trouble:
         if cause is not Cause.RAISED:
             case.lonely = True
             case.crashes_alone += cause is Cause.CRASHED
+        if cause is Cause.OVERRAN and not event.alone and not self._policy.replaying:
+            # Its neighbours may have held the event loop: only what hangs alone hangs by itself.
+            self.cases.move(case, Phase.FOR_CELL)
+            return
         self._count_tries(case, cause, event.alone, now)
+
+    def _killed_hosts(self, case: Case, event: Failed, hosts: int, now: float) -> None:
+        """It ran when a host died. A host's death is dearer than any evidence that one more would be."""
+        case.lonely = case.solitary = True
+        if hosts:
+            case.failed((Cause.CRASHED, event.likeness), event.began, event.ended)
+            case.crashes_alone = hosts
+        if hosts < self._policy.crashes_alone_min:
+            self.cases.move(case, Phase.FOR_CELL)
+            return
+        case.spent = True
+        self._fails(case, now)
+        self.cases.move(case, Phase.TRIED, _NEVER)
+        self._ask(case)
 
     def _count_tries(self, case: Case, cause: Cause, alone: bool, now: float) -> None:
         """Whether the case has had its tries; if so, ask the witnesses."""
@@ -166,7 +195,7 @@ class Trouble:
         self._asked_span = self._ledger.newest
         self._host.succeeded(until)
         if since >= self._doubted_at:
-            self.doubt = False
+            self.doubt = None
         self._patience.succeeded(until)
         self._outage.succeeded(until)
         self._failing_less()
@@ -175,6 +204,12 @@ class Trouble:
 
     def _ask(self, case: Case) -> None:
         """Judge the case by the witnesses there are, if any."""
+        if case.spent:
+            # The failure was the host's own death, which no outage brings about: to have come past the
+            # spot without it is enough.
+            if case.phase is Phase.TRIED and self._chain.last_until > float("-inf"):
+                self._set_aside(case, Verdict.KILLED_HOSTS, self._chain.began)
+            return
         if case.phase is Phase.TRIED and case.loose >= self._policy.brackets_loose:
             # It was running alone when its last bracket was closed, and has failed once more.
             self._set_aside(case, Verdict.THINLY, case.first_failed_at)
@@ -206,14 +241,14 @@ class Trouble:
         """Patience is over and nobody is left to ask: one more try alone for each, then decide."""
         undecided, over_at = self.cases.undecided_in_order(), self._patience.over_at
         for case in undecided:
-            if case.phase in AWAITING and case.tried_at < over_at:
+            if case.phase in AWAITING and case.tried_at < over_at and not case.spent:
                 self.cases.move(case, Phase.FOR_CELL)
         if any(case.phase in AT_IT for case in undecided):
             return
-        for case, verdict in left_over(undecided, self._chain, over_at, self.doubt):
+        for case, verdict in left_over(undecided, self._chain, over_at, self.doubt is not None):
             self._set_aside(case, verdict, case.first_failed_at if verdict is Verdict.LEFT_OVER else None)
             if verdict is Verdict.NOBODY_ELSE:
-                self.doubt, self._doubted_at = True, now
+                self.doubt, self._doubted_at = case.position, now
 
     def _set_aside(self, case: Case, verdict: Verdict, since: float | None = None) -> None:
         until = self._chain.last_until if since is not None else None
@@ -237,6 +272,8 @@ class Trouble:
     def _troubled(self, case: Case, now: float) -> None:
         if not self.cases.undecided:
             self._patience.began(now)
+        if case.position == self.doubt:
+            self.doubt = None  # it was not passed: its host has died, and it is judged anew
         if case.at not in self.cases.by_at:
             self._patience.grew(now)
             self._asked_span = self._ledger.newest
@@ -249,7 +286,7 @@ class Trouble:
             assert case.aside is not None
             cases.move(case, Phase.STORING)
             self.said.append(case.aside)
-        if now >= self._outage.begins_at(self.doubt):
+        if now >= self._outage.begins_at(self.doubt is not None):
             self._outage.pause(now, self.jitter)
             self.said.append(Limit(0))
         if self._patience.look(self._nobody_to_ask, now):
@@ -336,14 +373,15 @@ class Trouble:
         case.preceded = self._chain.last_until > float("-inf")
         self._alone.add(case)
         self.cases.move(case, Phase.ALONE)
-        self.said.append(RunAlone(case.at))
+        self.said.append(RunAlone(case.at, case.solitary))
         return True
 
     def _probe(self, now: float) -> None:
         """One fresh record, and the one of ours that has waited longest: a true poison must not eat all probes."""
         self._outage.probed(now, self.jitter)
         self.said.append(Limit(1))
-        able = [case for case in self.cases.undecided_in_order() if case.phase not in (Phase.ALONE, Phase.RETRYING)]
+        cases = self.cases.undecided_in_order()
+        able = [case for case in cases if case.phase not in (Phase.ALONE, Phase.RETRYING) and not case.spent]
         if able:
             case = min(able, key=lambda case: (case.tried_at, case.at))
             if case.phase is not Phase.FOR_CELL:

@@ -60,6 +60,8 @@ def _worker_died(fields: Fields, times: int) -> str | None:
     if not running:
         return f"{worker} {how} while no record ran"
     alone = "; each is tried alone" if running > 1 else "; it is tried alone"
+    if running > 1 and fields.get("suspects") == 1:
+        alone = "; the one that was not waiting is tried alone"
     return f"{worker} {how} while {count(running, 'record')} ran{alone}"
 
 
@@ -76,6 +78,19 @@ def _how_it_died(fields: Fields) -> str:
 def _shard_paused(fields: Fields, times: int) -> str:
     why = f": {fields['why']}" if fields.get("why") else ""
     return f"paused{why}; it probes until something succeeds{_last(fields)}"
+
+
+def _shard_blocked(fields: Fields, times: int) -> str:
+    for_s, attempts = fields.get("for_s"), fields.get("attempts")
+    since = f" for {duration(for_s)}" if isinstance(for_s, int | float) else ""
+    tried = f", after {count(attempts, 'try', 'tries')}" if attempts else ""
+    who = "all of it" if not fields.get("id") else _name(fields)
+    return f"{who} waits{since}{tried} for {fields.get('waits_for')}{_last(fields)}"
+
+
+def _shard_unblocked(fields: Fields, times: int) -> str:
+    after_s = fields.get("after_s")
+    return "moves on" + (f" after {duration(after_s)}" if isinstance(after_s, int | float) else "")
 
 
 def _quarantine_unavailable(fields: Fields, times: int) -> str:
@@ -116,6 +131,10 @@ _TELLERS: dict[str, Callable[[Fields, int], str | None]] = {
     "record_cleared": _record_cleared,
     "record_quarantined": _record_quarantined,
     "record_stayed": _record_stayed,
+    "shard_at_full_speed": lambda fields, times: "past where hosts have died: at full speed again",
+    "shard_blocked": _shard_blocked,
+    "shard_cautious": lambda fields, times: f"cautious: {fields.get('why') or 'hosts have died here'}",
+    "shard_unblocked": _shard_unblocked,
     "shard_complete": lambda fields, times: "complete: every record of it is settled",
     "shard_ended": lambda fields, times: "read to its end",
     "shard_paused": _shard_paused,

@@ -15,9 +15,11 @@ from streamheal.quarantine.envelope import Envelope
 from streamheal.records import Position, Record, Shard
 from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.keeper import Keeper
+from streamheal.runtime.times import Times
 from streamheal.workers.port import Pool
 
 if TYPE_CHECKING:
+    from streamheal.runtime.caution import HostCaution
     from streamheal.runtime.shard import ShardRun
 
 
@@ -41,8 +43,11 @@ class Surroundings(Protocol):
     seal: Seal
     chronicle: Chronicle
     core_host: Host
+    caution: HostCaution
     deaths: Counter[str]
+    times: Times
     retention_s: float | None
+    blocked_s: float
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
     dice: Callable[[], float]
@@ -50,7 +55,7 @@ class Surroundings(Protocol):
     async def checkpoint(self, shard_id: str, position: Position) -> bool:
         """Whether it was kept."""
 
-    async def remember_doubt(self, shard_id: str, doubt: bool) -> None:
+    async def remember_doubt(self, shard_id: str, doubt: Position | None) -> None:
         """Durably, however long that takes."""
 
     def spawn(self, chore: Coroutine[Any, Any, None]) -> None: ...

@@ -11,15 +11,17 @@ are made in the event loop's thread and return at once.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, Protocol
 
 import msgspec
 
 from streamheal.attempts import Attempt
-from streamheal.core.messages import At, Event, Give, Start
+from streamheal.core.messages import At, Event, Give, Named, Start
 from streamheal.records import Dialect, Position, Record, Shard
 
 Mode = Literal["plain", "async", "batch"]
+Timed = Literal["took", "waited"]
 Hook = Literal["shard_ended", "lease_lost", "shutdown_requested"]
 
 
@@ -31,6 +33,8 @@ class WorkerOptions(msgspec.Struct, kw_only=True, frozen=True):
         ordering: "shard", "key" or "none"; class attributes of the processor win.
         concurrency: Records at once per shard; default 1 plain, 100 async.
         deadline_s: Per record; per call for batches.
+        memory_each: Bytes that a process may grow to; None: no limit.
+        memory_together: Bytes that all of them may use; None: no limit.
     """
 
     target: str
@@ -39,6 +43,8 @@ class WorkerOptions(msgspec.Struct, kw_only=True, frozen=True):
     concurrency: int | None = None
     deadline_s: float = 30.0
     cells_max: int = 4
+    memory_each: int | None = None
+    memory_together: int | None = None
 
 
 class TargetFacts(msgspec.Struct, kw_only=True):
@@ -82,12 +88,30 @@ class Listener(Protocol):
         """What a process's death or a passed deadline looked like to one record that ran in it."""
 
     def worker_died(self, cause: str) -> None:
-        """For the metrics: `signal`, `exit`, `deadline` or `cell`; once a process, told to one of its shards."""
+        """For the metrics, see `deaths.cause_of`; in a cell `cell`. Once a process, told to one of its shards."""
+
+    def timed(self, what: Timed, seconds: float) -> None:
+        """For the metrics. `took`: a record, or a call of a batch processor; told of a few. `waited`:
+        records behind a sick one of their key, all of them together; told when its lane goes on."""
 
     def hook_failed(self, hook: Hook, attempt: Attempt) -> None: ...
 
     def ended(self) -> None:
         """The hook that `Seat.end` asked for has returned, raised or run out of time."""
+
+    # In cautious mode.
+
+    def intends(self, records: tuple[Named, ...], *, alone: bool = False) -> None:
+        """These would begin now, together: one, or a call of a batch processor. They wait for `Seat.permit`.
+
+        `alone`: in a cell. Whatever waits in a worker that dies is not waited for any more.
+        """
+
+    def through(self, ats: tuple[At, ...]) -> None:
+        """These have ended in their worker; with a cell, `happened` says so."""
+
+    def heeds(self, running: tuple[Named, ...]) -> None:
+        """`Seat.cautious` is obeyed from here on. These began before; each is `through` one day."""
 
 
 class Seat(Protocol):
@@ -116,6 +140,15 @@ class Seat(Protocol):
     def curious(self, wanted: bool) -> None:
         """Whether to report successes as they come (`Witnessed`)."""
 
+    def cautious(self, wanted: bool) -> None:
+        """Whether to ask before anything begins, in this worker, the next ones and in cells."""
+
+    def permit(self, at: At) -> None:
+        """What `intends` told of, with this record first, may begin."""
+
+    def places(self, span: int, positions: Collection[Position]) -> tuple[tuple[int, Position], ...]:
+        """Which of these records are in the span, and where. Decodes it."""
+
     def record(self, at: At) -> Record:
         """A known record's own copy, for quarantine. Good until it is forgotten."""
 
@@ -125,6 +158,12 @@ class Seat(Protocol):
     def marked_done(self) -> int:
         """Records done that the core has not heard of: their span is not reported yet. For people,
         to whom a span of 10,000 slow records would seem to stand still."""
+
+    def first_open(self, span: int) -> int | None:
+        """Place of the first record that is open in a span under way, as its marks say; None: it is not begun."""
+
+    def peek(self, at: At) -> Record | None:
+        """A record that is open, known or not: for people, and without becoming known by it."""
 
     def arrival(self) -> float | None:
         """Unix time at which the oldest record still kept arrived in the stream, as far as known."""

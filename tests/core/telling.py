@@ -42,10 +42,15 @@ class Telling:
     """One shard with one span of records 1, 2, 3 …; every method is something that happens at `now`."""
 
     def __init__(
-        self, records: int = 10, policy: Policy | None = None, host: Host | None = None, shard_id: str = "shard"
+        self,
+        records: int = 10,
+        policy: Policy | None = None,
+        host: Host | None = None,
+        shard_id: str = "shard",
+        doubt: Position | None = None,
     ) -> None:
         self.policy = policy or Policy(checkpoint_s=0.0)
-        self.healer = Healer(shard_id, self.policy, host or Host(self.policy))
+        self.healer = Healer(shard_id, self.policy, host or Host(self.policy), doubt=doubt)
         self.records = records
         self.healer.begin()
         self.happens(SpanArrived(1, records), 0.0)
@@ -69,10 +74,12 @@ class Telling:
     def another_succeeds(self, now: float, took_s: float = 0.1) -> list[Decision]:
         return self.happens(Witnessed(now - took_s, now), now)
 
-    def dies(self, *running: int, now: float, death: int = 1, overran: tuple[int, ...] = ()) -> list[Decision]:
+    def dies(
+        self, *running: int, now: float, death: int = 1, overran: tuple[int, ...] = (), stood: tuple[int, ...] = ()
+    ) -> list[Decision]:
         named = tuple(record(sequence) for sequence in running)
-        late = tuple(at(sequence) for sequence in overran)
-        return self.happens(WorkerDied(death, named, (), late, len(named)), now)
+        late, still = (tuple(at(sequence) for sequence in some) for some in (overran, stood))
+        return self.happens(WorkerDied(death, named, (), late, len(named), stood=still), now)
 
     def done_alone(self, sequence: int, now: float) -> list[Decision]:
         return self.happens(Done(at(sequence), alone=True), now)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from streamheal.core.healer import Healer
 from streamheal.core.host import Host
 from streamheal.core.messages import (
     CallHuman,
     Cause,
     Checkpoint,
-    Done,
     Failed,
     Give,
     Order,
     RunAlone,
     Settle,
-    SpanArrived,
-    SpanCounted,
     Start,
     Verdict,
     WorkerDied,
@@ -57,6 +53,23 @@ def test_a_hang_needs_to_overrun_alone_once() -> None:
     assert verdict_of(story.another_succeeds(now=63.0)) is Verdict.WITNESSED
 
 
+def test_a_coroutine_cancelled_at_its_deadline_is_not_judged_before_it_has_overrun_alone() -> None:
+    """Successes all around it convict nobody: a neighbour may have held the event loop meanwhile."""
+    story = Telling()
+    for second in range(1, 32):
+        story.another_succeeds(now=float(second))
+    assert story.fails(3, now=31.5, cause=Cause.OVERRAN, took_s=30.0) == [RunAlone(at(3))]
+    for second in range(32, 63):
+        assert verdict_of(story.another_succeeds(now=float(second))) is None
+    story.fails(3, now=62.5, cause=Cause.OVERRAN, alone=True, took_s=30.0)
+    assert verdict_of(story.another_succeeds(now=63.0)) is Verdict.WITNESSED
+
+
+def test_a_coroutine_cancelled_in_a_replay_stays_at_once() -> None:
+    story = Telling(policy=Policy(replaying=True))
+    assert verdict_of(story.fails(3, now=31.0, cause=Cause.OVERRAN, took_s=30.0)) is Verdict.STAYS
+
+
 def test_records_behind_the_suspect_wait_for_it_in_the_next_worker() -> None:
     """3 raised and waits, 4 is queued behind it, 1 was set aside: the next worker hears of each."""
     story = Telling()
@@ -73,8 +86,9 @@ def test_records_behind_the_suspect_wait_for_it_in_the_next_worker() -> None:
 def test_a_batch_names_all_its_records_and_they_run_one_by_one() -> None:
     policy = Policy(batches=True, cells_max=2)
     story = Telling(policy=policy)
-    said = story.dies(1, 2, 3, 4, now=1.0)
-    assert [decision for decision in said if isinstance(decision, RunAlone)] == [RunAlone(at(1)), RunAlone(at(2))]
+    story.dies(1, 2, 3, 4, now=1.0)
+    said = [story.happens(Failed(record(n), Cause.SUSPECTED, 1.0, 1.0), 1.0) for n in (1, 2, 3)]
+    assert said == [[RunAlone(at(1))], [RunAlone(at(2))], []]
     assert story.done_alone(1, now=1.1) == [Settle(at(1)), RunAlone(at(3))]
 
 
@@ -177,22 +191,49 @@ def test_whoever_was_never_tried_comes_before_those_that_hang_again_and_again() 
     assert story.done_alone(4, now=31.5) == [Settle(at(4)), RunAlone(at(2))]
 
 
-def test_after_a_hosts_death_the_suspects_run_alone_when_their_turn_comes() -> None:
-    """Cautious mode: small spans, and who ran then is asked for, not run."""
-    policy = Policy()
-    healer = Healer("shard", policy, Host(policy), starts=2)
-    assert healer.span_records_max == 10
-    assert healer.handle(SpanArrived(1, 10, suspects=(4,)), 0.0)[0] == Give(1, ask=(4,))
-    healer.handle(SpanCounted(1, 10), 0.1)
-    assert healer.handle(Failed(record(5), Cause.SUSPECTED, 0.2, 0.2), 0.2) == [RunAlone(at(5))]
-    assert healer.handle(Done(at(5), alone=True), 0.3) == [Settle(at(5))]
+def test_of_many_coroutines_only_the_one_that_was_being_resumed_is_suspect() -> None:
+    """The others merely stood there: they run again as before, and once they have, each can be named."""
+    story = Telling(records=20)
+    said = story.dies(3, 4, 5, now=1.0, stood=(3, 5))
+    assert said == [Start(None, None, 0.0), Give(1, hold=(3,)), RunAlone(at(4))]
+    assert story.done_alone(4, now=1.1) == [Settle(at(4))]
+    said = story.dies(3, 5, 6, 7, now=2.0, death=2, stood=(3, 5, 7))
+    assert [decision for decision in said if isinstance(decision, RunAlone)] == [
+        RunAlone(at(3)), RunAlone(at(5)), RunAlone(at(6)),
+    ]  # fmt: skip
 
 
-def test_who_is_to_be_asked_for_is_not_forgotten_when_a_worker_dies() -> None:
-    policy = Policy()
-    healer = Healer("shard", policy, Host(policy), starts=2)
-    healer.handle(SpanArrived(1, 10, suspects=(4,)), 0.0)
-    assert Give(1, ask=(4,)) in healer.handle(WorkerDied(1, ()), 0.1)
+def test_a_death_whose_only_suspect_is_innocent_has_no_culprit() -> None:
+    story = Telling(records=50)
+    for death in range(1, 7):
+        story.dies(death, death + 20, now=float(death), death=death, stood=(death + 20,))
+        said = story.done_alone(death, now=death + 0.1)
+    assert said[-1] is Order.STOP_SHARD
+
+
+def test_of_those_that_overran_none_is_spared_for_standing_there() -> None:
+    story = Telling()
+    said = story.dies(3, 4, now=31.0, overran=(3, 4), stood=(4,))
+    assert RunAlone(at(4)) in said
+
+
+def test_records_of_a_batch_that_died_are_suspects_each_in_its_turn() -> None:
+    """4 may be of the same key as 3, which only the worker knows: it must not run beside it, or before it."""
+    story = Telling(policy=Policy(batches=True))
+    assert story.dies(3, 4, now=1.0) == [Start(None, None, 0.0), Give(1, rest=True, queued=(2, 3), ask=(2, 3))]
+    assert story.happens(Failed(record(3), Cause.SUSPECTED, 1.1, 1.1), 1.1) == [RunAlone(at(3))]
+    assert Give(1, rest=True, queued=(3,), hold=(2,), ask=(3,)) in story.dies(now=1.2)
+    assert story.done_alone(3, now=1.3) == [Settle(at(3))]
+    assert story.happens(Failed(record(4), Cause.SUSPECTED, 1.4, 1.4), 1.4) == [RunAlone(at(4))]
+
+
+def test_who_is_to_be_asked_for_is_so_in_a_span_that_was_reported() -> None:
+    """All of it but the suspects is settled, and another worker dies."""
+    story = Telling(policy=Policy(batches=True))
+    story.dies(3, 4, now=1.0)
+    story.happens(Failed(record(3), Cause.SUSPECTED, 1.1, 1.1), 1.1)
+    story.the_rest_is_done(1.2)
+    assert Give(1, rest=False, queued=(3,), hold=(2,), ask=(3,)) in story.dies(now=1.3)
 
 
 def test_a_stopped_shard_leaves_its_checkpoint_behind() -> None:

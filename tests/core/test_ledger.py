@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamheal.core.balance import weigh
 from streamheal.core.case import Case, Phase
 from streamheal.core.ledger import Ledger
 from streamheal.core.messages import At, Named
@@ -97,4 +98,5 @@ def test_no_order_of_settling_passes_an_open_record(
         assert ledger.read == ledger.done + ledger.quarantined + ledger.filtered + ledger.in_flight
         mark = ledger.watermark()
         assert mark is None or all(mark < Position(nth + 1) for nth in open_ones)
+        assert mark is None or weigh(ledger, mark) is None
         assert 0 <= ledger.size <= 30

@@ -87,14 +87,12 @@ class Loop(asyncio.AbstractEventLoop):
         return handle
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
-        when = self.now + delay
-        handle = Handle(callback, args, when)
-        heappush(self._timers, (when, self._dice(), handle))
-        return handle
+        return self.call_at(self.now + delay, callback, *args)
 
     def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
         handle = Handle(callback, args, when)
-        heappush(self._timers, (when, self._dice(), handle))
+        if not self._dead:
+            heappush(self._timers, (when, self._dice(), handle))
         return handle
 
     def set_exception_handler(self, handler: Any) -> None:

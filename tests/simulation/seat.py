@@ -8,6 +8,7 @@ Seat.start ──► place ──► process (spare, or slow to start) ──►
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from streamheal.attempts import Attempt
@@ -187,8 +188,27 @@ class SimSeat:
             for item in span.items
         )
 
+    def first_open(self, span: int) -> int | None:
+        known = self.spans.get(span)
+        if known is None or not (known.given and known.counted) or known.reported:
+            return None
+        return next((item.at.nth for item in known.items if not _through(item)), None)
+
+    def peek(self, at: At) -> Record | None:
+        return self.record(at) if at in self.items else None
+
     def arrival(self) -> float | None:
         return None
+
+    def cautious(self, wanted: bool) -> None:
+        if wanted:
+            self.listener.heeds(())
+
+    def permit(self, at: At) -> None: ...
+
+    def places(self, span: int, positions: Collection[Position]) -> tuple[tuple[int, Position], ...]:
+        found = [(item.at.nth, item.named.position) for item in self.spans[span].items]
+        return tuple(place for place in found if place[1] in positions)
 
     # -- what the worker says ----------------------------------------------------------
 

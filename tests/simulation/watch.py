@@ -88,3 +88,6 @@ class Log:
         if event in ("human_called", "shard_stopped"):
             self._world.oracle.seen[event] += 1
         self.info(event, **fields)
+        if event in ("ledger_broken", "rule_broken") and self._world.violation is None:
+            # The runtime stops the shard and calls a human; here it is a bug of ours.
+            self._world.oracle.fail(f"{event}: {fields.get('error') or fields.get('why')}")

@@ -21,6 +21,7 @@ from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.runtime import Runtime
 from streamheal.state.ledgers import Starts
+from streamheal.state.marks import Marks
 from streamheal.workers.port import Listener
 from tests.simulation.clock import Loop
 from tests.simulation.engine import SimEngine
@@ -64,6 +65,7 @@ class Life:
             keeper=self.keeper,
             seal=Sealer(world),
             starts=Starts(world.state, "app", "orders"),
+            marks=Marks(world.state, "app", "orders"),
             chronicle=chronicle,
             until_caught_up=world.spec.ends == "caught up",
             clock=self.loop.time,

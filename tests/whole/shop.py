@@ -7,9 +7,12 @@ effects file says has happened; nothing else is believed.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import signal
 import sys
 import time
+from collections.abc import Sequence
 
 from streamheal import Poison, Record, RecordProcessor, Shard, Throttled
 
@@ -50,6 +53,21 @@ class ThreadShop(Shop):
     concurrency = 4
 
 
+class AuditedShop(ThreadShop):
+    """Writes the log that `streamheal audit` reads, too."""
+
+    def process_record(self, record: Record) -> None:
+        super().process_record(record)
+        line = {
+            "sequence_number": record.sequence_number,
+            "sub_sequence_number": record.sub_sequence_number,
+            "shard_id": record.shard_id,
+            "at": time.time(),
+        }
+        with open("audited.jsonl", "ab", buffering=0) as log:
+            log.write(json.dumps(line).encode() + b"\n")
+
+
 def handle(record: Record) -> None:
     effect(str(record.json()["n"]))
 
@@ -71,10 +89,30 @@ def misbehave(do: str, number: int, record: Record) -> None:
             sys.exit("a library called exit")
         case "hang":
             ctypes.PyDLL(None).sleep(1000)
+        case "eat":
+            eaten = []
+            while True:
+                eaten.append(bytearray(4 << 20))
+        case "killhost":
+            kill_host()
+        case "killhostalone":
+            ctypes.string_at(0) if record.attempt == 1 else kill_host()
         case "flaky" if record.attempt == 1:
             raise ConnectionError("try again")
         case "busy" if record.attempt <= 2:
             raise Throttled(retry_after_s=0.1)
+
+
+def kill_host() -> None:
+    """As a container is killed whole: whoever started us, and all that it started, are gone."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(1000)
+
+
+class BatchShop(Shop):
+    def process_records(self, records: Sequence[Record]) -> None:
+        for record in records:
+            Shop.process_record(self, record)
 
 
 class KeyShop(Shop):
@@ -88,3 +126,13 @@ class KeyShop(Shop):
 
 class KeyThreadShop(KeyShop):
     concurrency = 4
+
+
+class LeakyShop(ThreadShop):
+    """Keeps a little of every order, as a cache without bounds does."""
+
+    kept: list[bytes] = []  # noqa: RUF012  # that it is shared is the leak
+
+    def process_record(self, record: Record) -> None:
+        super().process_record(record)
+        self.kept.append(b"x" * (1 << 16))

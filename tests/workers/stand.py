@@ -24,6 +24,7 @@ from streamheal.core.messages import (
     Event,
     Failed,
     Give,
+    Named,
     SpanCounted,
     SpanDone,
     Start,
@@ -31,7 +32,7 @@ from streamheal.core.messages import (
 )
 from streamheal.records import Dialect, Position, Shard
 from streamheal.workers.pool import WorkerPool
-from streamheal.workers.port import Hook, TargetFacts, WorkerOptions
+from streamheal.workers.port import Hook, TargetFacts, Timed, WorkerOptions
 
 FIRST = 49590338271490256608559692538361571095921575989136588898
 WAIT_S = 20.0
@@ -77,6 +78,7 @@ class Ear:
         self.attempts: dict[At, list[Attempt]] = {}
         self.masked: dict[At, bytes | None] = {}
         self.deaths: list[str] = []
+        self.times: dict[Timed, list[float]] = {"took": [], "waited": []}
         self.uninitialized: list[Attempt] = []
         self.hook_failures: list[tuple[Hook, Attempt]] = []
         self.up = self.over = False
@@ -85,6 +87,10 @@ class Ear:
         self.settled: set[At] = set()
         self.aside: dict[At, str] = {}
         self.shared: set[At] = set()
+        self.permits = True  # whatever is intended, at once
+        self.intents: list[tuple[At, ...]] = []
+        self.ended_there: list[At] = []
+        self.ran_before: tuple[At, ...] | None = None
         self._heal = heal
         self._spans: dict[int, dict[int, str]] = {}  # known records: queued, hand, settled
         self._stand = stand
@@ -119,11 +125,28 @@ class Ear:
     def worker_died(self, cause: str) -> None:
         self.deaths.append(cause)
 
+    def timed(self, what: Timed, seconds: float) -> None:
+        self.times[what].append(seconds)
+
     def hook_failed(self, hook: Hook, attempt: Attempt) -> None:
         self.hook_failures.append((hook, attempt))
 
     def ended(self) -> None:
         self.over = True
+        self._changed.set()
+
+    def intends(self, records: tuple[Named, ...], *, alone: bool = False) -> None:
+        self.intents.append(tuple(record.at for record in records))
+        if self.permits:
+            self.seat.permit(records[0].at)
+        self._changed.set()
+
+    def through(self, ats: tuple[At, ...]) -> None:
+        self.ended_there += ats
+        self._changed.set()
+
+    def heeds(self, running: tuple[Named, ...]) -> None:
+        self.ran_before = tuple(record.at for record in running)
         self._changed.set()
 
     # -- for tests

@@ -46,11 +46,14 @@ class Game:
         self.slots: dict[int, int] = {}
         self.state: dict[Place, str] = {}  # lane, running, hand, settled
         self.known: set[Place] = set()
+        self.told: set[Place] = set()  # to run again, in this process
         self.ran: Counter[Place] = Counter()
         self.reported: set[int] = set()
         self.tickets: dict[Place, int] = {}
         self.marked: set[Place] = set()
         self.running: list[Item] = []
+        self.asked: list[Place] = []  # in cautious mode: not permitted yet
+        self.may: set[Place] = set()  # permitted, or running before anybody asked
         self.filtered = self.filtered_known = 0
         self.said: list[wire.Message] = []
         self.free = [slot for _ in range(10) if (slot := arena.take()) is not None]
@@ -71,6 +74,7 @@ class Game:
             send=self.hear,
         )
         self.host_tickets = 0
+        self.told.clear()
 
     def key(self, place: Place) -> object:
         if self.ordering == "shard":
@@ -92,16 +96,20 @@ class Game:
         self.lanes.give(wire.Give(1, number, number, slot.index, len(raw), 0, ask=asked))
 
     def start(self) -> None:
-        forced, limit = bool(self.lanes.forced), self.lanes.limit
+        forced, limit, cautious = bool(self.lanes.forced), self.lanes.limit, self.lanes.intents is not None
         item = self.lanes.next()
         if item is None:
             return
-        assert forced or limit is None or limit > 0, "started beyond the limit"
+        if cautious:
+            assert (item[0].number, item[1]) in self.may, "started without a permit"
+        else:
+            assert forced or limit is None or limit > 0, "started beyond the limit"
         self.begin(item)
 
     def begin(self, item: Item) -> None:
-        span, nth, _, _ = item
+        span, nth, record, _ = item
         place = (span.number, nth)
+        assert record.attempt == (2 if place in self.told else 1), f"{place} runs as attempt {record.attempt}"
         assert self.state[place] == "lane", f"{place} starts, but is {self.state[place]}"
         for other, state in self.state.items():
             if other < place and self.key(other) == self.key(place):
@@ -132,11 +140,24 @@ class Game:
         place = self.dice.choice([place for place, state in self.state.items() if state == "hand"])
         if self.dice.random() < 0.6:
             self.state[place] = "lane"
+            self.told.add(place)
             record = msgspec.structs.replace(self.spans[place[0]][place[1]], attempt=2)
             self.lanes.again(wire.Again(1, *place, record))
         else:
             self.state[place] = "settled"
             self.lanes.settled(*place)
+
+    def be_cautious(self) -> None:
+        wanted = self.lanes.intents is None
+        self.lanes.be_cautious(wanted, self.most, list(self.running))
+        if not wanted:
+            self.asked.clear()
+
+    def permit(self) -> None:
+        place = self.asked.pop(self.dice.randrange(len(self.asked)))
+        self.may.add(place)
+        assert self.lanes.intents is not None
+        self.lanes.intents.permit(place)
 
     def limit(self) -> None:
         self.lanes.limit_to(self.dice.choice([None, None, 0, 1, 3]))
@@ -148,6 +169,8 @@ class Game:
             self.state[item[0].number, item[1]] = "hand"
             self.known.add((item[0].number, item[1]))
         self.running.clear()
+        self.asked.clear()
+        self.may.clear()
         states = {}
         for number in self.spans:
             if number not in self.reported:
@@ -157,25 +180,33 @@ class Game:
         self.new_process()
         for number, records in self.spans.items():
             mine = {place: self.state[place] for place in self.state if place[0] == number}
+            ask = tuple(nth for (_, nth), s in mine.items() if s == "lane" and self.dice.random() < 0.1)
             hold = tuple(nth for (_, nth), state in mine.items() if state == "hand")
             queued = tuple(nth for (_, nth), s in mine.items() if s == "lane" and (number, nth) in self.known)
             skip = tuple(nth for (_, nth), s in mine.items() if s == "settled" and (number, nth) in self.known)
             if number in self.reported:
-                self.regive(number, records, hold, queued)
+                self.regive(number, records, hold, queued, ask)
             else:
                 self.journal.take_over(self.slots[number], number, states[number])
                 length = self.arena.map.find(b"\n", start := self.slots[number] * SLOT_BYTES) + 1 - start
                 self.lanes.give(
-                    wire.Give(1, number, number, self.slots[number], length, 0, None, True, queued, hold, skip)
+                    wire.Give(1, number, number, self.slots[number], length, 0, None, True, queued, hold, skip, ask)
                 )
 
-    def regive(self, number: int, records: list[Record], hold: tuple[int, ...], queued: tuple[int, ...]) -> None:
+    def regive(
+        self,
+        number: int,
+        records: list[Record],
+        hold: tuple[int, ...],
+        queued: tuple[int, ...],
+        ask: tuple[int, ...],
+    ) -> None:
         kept = []
         for nth in sorted((*hold, *queued)):
             ticket = HOST_TICKETS_FROM + self.host_tickets
             self.host_tickets += 1
             self.journal.set_ticket(ticket, FAILED if nth in hold else OPEN)
-            kept.append(wire.Kept(nth, ticket, nth in hold, records[nth]))
+            kept.append(wire.Kept(nth, ticket, nth in hold, records[nth], ask=nth in ask))
         if kept:
             self.lanes.regive(wire.Regive(1, number, tuple(kept)))
 
@@ -194,6 +225,15 @@ class Game:
                 self.marked.add((span, nth))
             case wire.Finished():
                 self.finished(message)
+            case wire.Intends(_, places):
+                self.asked += places
+                assert len(self.asked) <= self.most
+            case wire.Heeds(_, running):
+                assert {*running} == {(span.number, nth) for span, nth, _, _ in self.running}
+                self.may |= {*running}
+            case wire.Over(_, places):
+                assert {*places} <= self.may, "over, but was never permitted"
+                self.may -= {*places}
 
     def finished(self, done: wire.Finished) -> None:
         assert done.span not in self.reported, "reported twice"
@@ -223,6 +263,10 @@ class Game:
                 may += [self.end] * 3
             if "hand" in self.state.values():
                 may += [self.answer] * 2
+            if self.asked:
+                may += [self.permit] * 3
+            if self.dice.random() < 0.05:
+                may = [self.be_cautious]
             if self.dice.random() < 0.03:
                 may = [self.die]
             self.dice.choice(may)()
@@ -231,10 +275,16 @@ class Game:
     def finish(self) -> None:
         """Everything comes to an end: nothing waits that nobody would ever come back to."""
         self.lanes.limit_to(None)
+        if self.lanes.intents is not None and self.dice.random() < 0.5:
+            self.be_cautious()
         while True:
+            while self.asked:
+                self.permit()
             self.start()
             if self.running:
                 self.end()
+            elif self.asked:
+                continue
             elif "hand" in self.state.values():
                 # Nothing can run: each span is reported, and everybody open waits behind the host's.
                 assert self.reported == set(self.spans)

@@ -22,8 +22,10 @@ from streamheal.records import Dialect, Position, Record
 from streamheal.workers import wire
 from streamheal.workers.arena import SLOT_BYTES
 from streamheal.workers.child.failures import Kind, describe, kind_of
+from streamheal.workers.child.intents import Intents
 from streamheal.workers.child.spans import Item, Key, Lane, Span, Tickets
 from streamheal.workers.child.target import Handler
+from streamheal.workers.child.took import Took
 from streamheal.workers.child.witnesses import Witnesses
 from streamheal.workers.decode import Decode
 from streamheal.workers.journal import (
@@ -80,10 +82,12 @@ class Lanes:
         self.ready: deque[Item] = deque()  # heads of lanes, to be started as the limit allows
         self.forced: deque[Item] = deque()  # told to run again, whatever the limit
         self.busy: dict[Key, Lane | None] = {}
+        self.took = Took(take.seat, send)
         self.heads: dict[tuple[int, int], tuple[Key, Lane]] = {}  # blocked, by span and place
         self.journal = journal
-        self.running = 0
+        self.draining = False
         self.witnesses = Witnesses(take.seat, send)
+        self.intents: Intents | None = None  # in cautious mode
         self._known: dict[int, Span] = {}  # with open records
         self._decode = decode
         self._arena = arena
@@ -140,9 +144,10 @@ class Lanes:
         span.tickets = {kept.nth: kept.ticket for kept in regive.records}
         span.known = set(span.tickets)
         span.hold = {kept.nth for kept in regive.records if kept.held}
+        span.ask = {kept.nth for kept in regive.records if kept.ask}
         span.keyless = {kept.nth for kept in regive.records if kept.keyless}
         span.todo = iter([(kept.nth, kept.record) for kept in regive.records])
-        span.slow, span.named, span.able = True, bool(span.hold), _REPORTED
+        span.slow, span.named, span.able = True, bool(span.hold or span.ask), _REPORTED
         self._known[span.number] = span
         self.spans.append(span)
 
@@ -150,7 +155,9 @@ class Lanes:
         """Run a blocked record again, in its lane. One not yet come to is simply no longer held."""
         found = self.heads.pop((again.span, again.nth), None)
         if found is None:
-            self._known[again.span].hold.discard(again.nth)
+            span = self._known[again.span]
+            span.hold.discard(again.nth)
+            span.again[again.nth] = again.record
             return
         key, lane = found
         assert lane.head is not None
@@ -180,6 +187,21 @@ class Lanes:
     def limit_to(self, starts: int | None) -> None:
         self.limit, self.plain = starts, False
 
+    def drain(self) -> None:
+        """Nothing more starts here: another process will be given it all."""
+        self.limit_to(0)
+        self.forced.clear()
+        self.draining = True
+
+    def be_cautious(self, wanted: bool, size: int, running: list[Item]) -> None:
+        """See `Intents`."""
+        self.plain = False
+        if wanted and self.intents is None:
+            self.intents = Intents(self, size, running, self._send)
+        elif not wanted and self.intents is not None:
+            self.forced.extend(self.intents.let_go())
+            self.intents = None
+
     def make_ready(self, item: Item) -> None:
         """Its lane is free for it: it is among the next to run."""
         self.ready.append(item)
@@ -192,27 +214,38 @@ class Lanes:
         """Nothing is out of the ordinary, so that records may run one after another, unmarked but for one word."""
         return not (
             self.busy or self.forced or self.ready or self.witnesses.timing or self.limit is not None
-            or self.handler.wants is not None or self.handler.key is not None
+            or self.handler.wants is not None or self.handler.key is not None or self.intents is not None
         )  # fmt: skip
 
     @property
     def waiting(self) -> bool:
         """Whether `next` may have something."""
-        return bool(self.forced or self.spans or (self.ready and self.limit != 0))
+        if self.draining:
+            return False
+        some = bool(self.forced or self.spans or (self.ready and self.limit != 0))
+        intents = self.intents
+        return some if intents is None else intents.permitted or (some and intents.room)
 
     def next(self, mine: Container[Key] = ()) -> Item | None:
         """The next record that may run now. `mine`: keys held by the caller, who takes more of them."""
         if self.plain and not mine:
             return self._pull_plain()
+        if self.intents is not None:
+            return self.intents.next()
+        return self.pull(mine)
+
+    def pull(self, mine: Container[Key] = ()) -> Item | None:
+        """As `next`, whether it is permitted or not."""
         if self.forced:
             return self.forced.popleft()
         if self.limit is None:
             if self.ready:
                 return self.ready.popleft()
-            self.plain = self._by_partition_key
+            self.plain = self._by_partition_key and self.intents is None
             return self._pull(mine)
         if self.limit <= 0:
-            self.dispatch()
+            if not self.draining:
+                self.dispatch()
             return None
         item = self.ready.popleft() if self.ready else self._pull(mine)
         if item is not None:
@@ -254,7 +287,7 @@ class Lanes:
                 key = self.key_of(span, nth, record)
                 lane = busy.get(key, _FREE)
                 if lane is None and mine and key in mine and nth not in span.hold and nth not in span.ask:
-                    return span, nth, record, key
+                    return span, nth, span.as_told(nth, record), key
                 if lane is not _FREE:
                     self.queue(key, span, nth, record)
                 elif (span.hold and nth in span.hold) or (span.ask and nth in span.ask):
@@ -262,7 +295,7 @@ class Lanes:
                     self._block_unrun(span, nth, key, lane)
                 else:
                     busy[key] = None
-                    return span, nth, record, key
+                    return span, nth, span.as_told(nth, record), key
             self.spans.popleft()
         return None
 
@@ -294,6 +327,9 @@ class Lanes:
         if lane is None:
             lane = self.busy[key] = Lane()
         lane.queue.append((span, nth, record))
+        if lane.blocked:
+            lane.waiting += 1
+            lane.since += time.monotonic()
         if span.tickets is None:
             lane.pending[span] = lane.pending.get(span, 0) + 1
             if lane.blocked:
@@ -310,6 +346,8 @@ class Lanes:
 
     def done(self, span: Span, nth: int, key: Key, filtered: bool) -> Item | None:
         """The record is done and marked so. Returns the next of its lane, if it may run now."""
+        if self.intents is not None:
+            self.intents.over((span.number, nth))
         if span.known and nth in span.known:
             self._send(wire.Succeeded(self.seat, span.number, nth, filtered))
             self._drop_ticket(span, nth)
@@ -321,7 +359,7 @@ class Lanes:
             del self.busy[key]
             return None
         item = self._advance(key, lane)
-        if item is None or self.limit is None:
+        if item is None or (self.limit is None and self.intents is None):
             return item
         self.make_ready(item)
         return None
@@ -338,7 +376,7 @@ class Lanes:
             return None
         self._unqueued(lane, span)
         lane.queue.popleft()
-        return span, nth, record, key
+        return span, nth, span.as_told(nth, record), key
 
     def settle_one(self, span: Span, nth: int, filtered: bool) -> None:
         """As `done`, but its lane is not left yet."""
@@ -372,23 +410,26 @@ class Lanes:
         if lane is None:
             lane = self.busy[key] = Lane()
         span.known.add(nth)
-        lane.blocked, lane.head = True, (span, nth)
+        lane.block((span, nth), time.monotonic())
         self.heads[span.number, nth] = key, lane
         failure.since, failure.until = self.witnesses.last(failure.ended)
         self.witnesses.trouble()
         self._send(failure)
         self.journal.marks[span.mark(nth)] = FAILED
+        if self.intents is not None:
+            self.intents.over((span.number, nth))
         self._unable_lane(span, lane)
 
     def _block_unrun(self, span: Span, nth: int, key: Key, lane: Lane) -> None:
         """The head of this lane is the host's: given so (`hold`), or to be told of first (`ask`)."""
-        lane.blocked, lane.head = True, (span, nth)
+        lane.block((span, nth), time.monotonic())
         self.heads[span.number, nth] = key, lane
         span.known.add(nth)
         if nth in span.ask:
             span.ask.discard(nth)
             now = time.monotonic()
-            self._send(wire.Failure(self.seat, span.number, nth, "SUSPECTED", now, now))
+            since, until = self.witnesses.last(now)
+            self._send(wire.Failure(self.seat, span.number, nth, "SUSPECTED", now, now, since=since, until=until))
         span.hold.discard(nth)
         self._unable_lane(span, lane)
 
@@ -404,7 +445,7 @@ class Lanes:
                 self._block_unrun(span, nth, key, lane)
                 return None
             else:
-                return span, nth, record, key
+                return span, nth, span.as_told(nth, record), key
         del self.busy[key]
         return None
 
@@ -423,7 +464,8 @@ class Lanes:
     # -- spans that are over -------------------------------------------------------------
 
     def _unblock(self, lane: Lane) -> None:
-        lane.blocked = False
+        if waited_s := lane.unblock(time.monotonic()):
+            self._send(wire.Waited(self.seat, waited_s))
         for span, queued in lane.pending.items():
             span.able += queued
 
