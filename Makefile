@@ -3,6 +3,7 @@
 # make test      the whole test suite
 # make coverage  the same, and which lines it reached; takes minutes longer
 # make check     style, types and the direction of imports
+# make mutants   breaks the core in small ways, and counts which a test notices
 # make bench     measures, and writes bench/results.json
 # make clean     removes what these made
 
@@ -35,7 +36,7 @@ KCL = $(BIN)/python -c 'import amazon_kclpy' 2>/dev/null \
 	|| $(PIP) --no-deps -r requirements/kcl-ext.txt 2>/dev/null \
 	|| echo "KCL's jars cannot be had here: the engine kcl is left out, and its tests are skipped"
 
-.PHONY: install demo test coverage check bench clean
+.PHONY: install demo test coverage check mutants bench clean
 
 install: $(INSTALLED)
 
@@ -67,10 +68,18 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# All anew, or those that ONLY names: what mutmut remembers of others would be of older tests.
+# It calls mypy by its name.
+mutants: install
+	@$(BIN)/mutmut --version >/dev/null 2>&1 || $(PIP) -r requirements/mutmut.txt
+	@$(if $(ONLY),,rm -rf mutants)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" mutmut run $(MUTMUT_ARGUMENTS) $(ONLY)
+	@$(BIN)/mutmut results --all true | $(BIN)/python -m tests.house.mutants $(ONLY)
+
 # amazon_kclpy is what we are compared with.
 bench: install
 	@$(BIN)/python -c 'import amazon_kclpy' || { echo "make bench compares with amazon_kclpy, which cannot be had here"; exit 2; }
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov mutants build dist
