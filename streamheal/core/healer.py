@@ -22,6 +22,8 @@ of its own beside these; a key that is set aside goes through it instead of `Set
 
 from __future__ import annotations
 
+from math import inf
+
 from streamheal.core.case import IN_WORKER, Case, Phase
 from streamheal.core.deaths import give_again, inquire
 from streamheal.core.host import Host
@@ -56,7 +58,7 @@ from streamheal.core.statements import Statements
 from streamheal.core.trouble import Trouble
 from streamheal.records import Position
 
-_NEVER = float("inf")
+_NEVER = inf
 
 # In cautious mode few records are suspect in the next death of the host.
 _CAUTIOUS_SPAN_RECORDS_MAX = 10

@@ -79,7 +79,8 @@ class Ledger:
         """The span holds so many records. Said again after a death, by the next worker."""
         span = self.spans[number]
         if span.records is None:
-            span.records = span.left = records
+            span.records = records
+            span.left += records
             self.uncounted -= 1
             self.read += records
             self.in_flight += records
@@ -99,7 +100,7 @@ class Ledger:
         self.filtered += filtered
         self.done += bulk - filtered
         self.in_flight -= bulk
-        size = sum(case.size for case in span.cases.values() if case is not None) if span.cases else 0
+        size = sum(case.size for case in span.cases.values() if case is not None)
         self.size -= span.size - size
         span.size = size
         self._advance()
@@ -164,7 +165,9 @@ class Ledger:
         return next(iter(self.spans), None)
 
     def first_unreported(self) -> int | None:
-        return next((span.number for span in self.spans.values() if not span.reported), None)
+        if not self.unreported:
+            return None
+        return next(span.number for span in self.spans.values() if not span.reported)
 
     def watermark(self) -> Position | None:
         """The last position before the first open record. Costs the cases of one span."""

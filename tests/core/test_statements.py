@@ -207,7 +207,7 @@ def test_the_limit_never_goes_back_behind_what_was_checkpointed(acts: list[tuple
         elif what == "out of turn":
             statements.stated(Stated(None, owes=True), watermark)
         elif what == "die":
-            statements.worker_died()
+            statements.worker_died(kept=False)
         else:
             watermark = Position(watermark.sequence + number)
         safe = statements.limited(watermark)
