@@ -229,6 +229,7 @@ def test_after_a_hosts_death_the_suspects_run_alone_when_their_turn_comes() -> N
     policy = Policy()
     healer = Healer("shard", policy, Host(policy), starts=2)
     assert healer.span_records_max == 10
+    assert Healer("shard", policy, Host(policy)).span_records_max is None
     assert healer.handle(SpanArrived(1, 10, suspects=(4,)), 0.0)[0] == Give(1, ask=(4,))
     healer.handle(SpanCounted(1, 10), 0.1)
     assert healer.handle(Failed(record(5), Cause.SUSPECTED, 0.2, 0.2), 0.2) == [RunAlone(at(5))]

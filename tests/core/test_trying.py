@@ -47,6 +47,14 @@ def test_a_throttled_record_waits_longer_each_time() -> None:
     assert waits == [0.5, 1.0, 2.0, 2.0]
 
 
+def test_chance_spreads_waits_between_half_and_all_and_without_dice_they_lie_in_the_middle() -> None:
+    for jitter, wait in ((0.0, 2.0), (1.0, 4.0), (None, 3.0)):
+        story = Telling(policy=calm(attempts_max=3, retry_s_min=4.0))
+        failed = Failed(record(3), Cause.RAISED, 0.5, 1.0)
+        story.healer.handle(failed, 1.0, *(() if jitter is None else (jitter,)))
+        assert story.wakes() == 1.0 + wait
+
+
 def test_a_store_that_fails_is_asked_more_rarely_each_time() -> None:
     story = Telling(policy=calm(retry_s_min=0.5, retry_s_max=2.0))
     story.fails(3, now=1.0, cause=Cause.POISON)
