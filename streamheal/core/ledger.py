@@ -79,8 +79,7 @@ class Ledger:
         """The span holds so many records. Said again after a death, by the next worker."""
         span = self.spans[number]
         if span.records is None:
-            span.records = records
-            span.left += records
+            span.records = span.left = records
             self.uncounted -= 1
             self.read += records
             self.in_flight += records
@@ -157,7 +156,6 @@ class Ledger:
                 return
             if span.last is not None:
                 self._behind = span.last
-            self.size -= span.size
             del self.spans[span.number]
 
     def first_open(self) -> int | None:

@@ -90,6 +90,13 @@ def test_in_doubt_one_failing_record_is_an_outage() -> None:
         assert (Limit(0) in healer.handle(Signal.TICKED, 3.0)) is pauses
 
 
+def test_a_doubt_that_outlived_its_host_ends_with_the_first_success() -> None:
+    healer = Healer("shard", PAUSING, Host(PAUSING), doubt=True)
+    assert healer.doubt
+    healer.handle(Witnessed(1.0, 1.5), 1.5)
+    assert not healer.doubt
+
+
 def test_only_a_success_that_began_after_the_verdict_ends_the_doubt() -> None:
     story = Telling(policy=CALM)
     story.the_rest_is_done(0.9, 10)
