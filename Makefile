@@ -4,6 +4,7 @@
 # make coverage  the same, and which lines it reached; takes minutes longer
 # make check     style, types and the direction of imports
 # make mutants   breaks the core in small ways, and counts which a test notices
+# make torture   kill rounds: ROUNDS=…, SEED=… of the first, ENGINE=poll|kcl|both, JOBS=…
 # make bench     measures, and writes bench/results.json
 # make clean     removes what these made
 
@@ -36,7 +37,7 @@ KCL = $(BIN)/python -c 'import amazon_kclpy' 2>/dev/null \
 	|| $(PIP) --no-deps -r requirements/kcl-ext.txt 2>/dev/null \
 	|| echo "KCL's jars cannot be had here: the engine kcl is left out, and its tests are skipped"
 
-.PHONY: install demo test coverage check mutants bench clean
+.PHONY: install demo test coverage check mutants torture bench clean
 
 install: $(INSTALLED)
 
@@ -75,6 +76,12 @@ mutants: install
 	@$(if $(ONLY),,rm -rf mutants)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" mutmut run $(MUTMUT_ARGUMENTS) $(ONLY)
 	@$(BIN)/mutmut results --all true | $(BIN)/python -m tests.house.mutants $(ONLY)
+
+ROUNDS ?= 20
+SEED ?= 1
+ENGINE ?= poll
+torture: install
+	@$(BIN)/python -m tests.torture --rounds $(ROUNDS) --seed $(SEED) --engine $(ENGINE) $(if $(JOBS),--jobs $(JOBS)) $(TORTURE_ARGUMENTS)
 
 # amazon_kclpy is what we are compared with.
 bench: install

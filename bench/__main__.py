@@ -22,6 +22,7 @@ FIGURES: dict[str, Callable[[int], list[Figure]]] = {
     "small_lines_vs_kclpy": figures.small_lines_vs_kclpy,
     "poll_vs_boto3": poll.poll_vs_boto3,
     "poison_cost": figures.poison_cost,
+    "crash_throughput": figures.crash_throughput,
     "key_concurrency": figures.key_concurrency,
     "crash_gap_s": figures.crash_gap_s,
     "hang_gap_s": figures.hang_gap_s,

@@ -54,6 +54,17 @@ class Wait2ms(RecordProcessor):
             raise ValueError("poison")
 
 
+class Exiting2ms(RecordProcessor):
+    """A handler of 2 ms, 32 at once; payloads beginning with C end its process."""
+
+    concurrency = 32
+
+    def process_record(self, record: Record) -> None:
+        time.sleep(0.002)
+        if record.data[:1] == b"C":
+            os._exit(1)
+
+
 class AllPoison(RecordProcessor):
     def process_record(self, record: Record) -> None:
         raise Poison("every record is poison")

@@ -24,8 +24,10 @@ import structlog
 from rich.console import Console
 
 from streamheal.attempts import utc_text
+from streamheal.audit.audit import Audit, AuditOptions
 from streamheal.config.aws import AwsOptions, client
 from streamheal.config.load import Loaded
+from streamheal.config.memory import together_bytes
 from streamheal.config.replaying import ReplayOptions
 from streamheal.config.settings import Settings, config_hash, for_application
 from streamheal.core.policy import Policy
@@ -35,6 +37,7 @@ from streamheal.engines.replay import ReplayEngine
 from streamheal.errors import AlreadyRunning, StateError, Unavailable, UsageError
 from streamheal.people.listing import print_list
 from streamheal.people.live import LiveView
+from streamheal.people.proof import report
 from streamheal.quarantine import open as quarantine
 from streamheal.quarantine.base import Selection, Store
 from streamheal.runtime.chronicle import Chronicle
@@ -87,6 +90,8 @@ def worker_options(settings: Settings, target: str) -> WorkerOptions:
         ordering=settings.ordering,
         concurrency=settings.concurrency,
         deadline_s=settings.deadline_s,
+        memory_each=settings.worker_memory or None,
+        memory_together=together_bytes(settings),
     )
 
 
@@ -153,6 +158,7 @@ class Parts:
             chronicle=self.chronicle,
             until_caught_up=settings.until_caught_up,
             retention_s=retention_s,
+            blocked_s=settings.blocked_s,
         )
 
     async def keep_owning(self) -> None:
@@ -319,6 +325,16 @@ async def _replay(settings: Settings, group: Group, selection: Selection, option
         code = await _drive(parts, runtime, f"streamheal replay   {total} records of {group.stream}")
         parts.chronicle.info("replay_ended", healed=desk.healed_records, failed=desk.failed_records)
         return NEEDS_HUMAN if desk.failed_records else code
+
+
+# -- streamheal audit ------------------------------------------------------------------------
+
+
+def audit(loaded: Loaded, options: AuditOptions, *, as_json: bool) -> int:
+    """Returns 3 where a human should look."""
+    settings = loaded.settings
+    audited = Audit(settings, open_state(settings), loaded.kcl, options)
+    return NEEDS_HUMAN if report(audited, open_store(settings), as_json=as_json).total.sick else DONE
 
 
 # -- streamheal demo -------------------------------------------------------------------------

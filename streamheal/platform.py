@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import subprocess
 
 LINUX = sys.platform == "linux"
+# Elsewhere nobody says cheaply what a process alone uses.
+WATCHES_MEMORY = LINUX
 
 # Asks a worker for its stack. A real-time signal, because programs use those least; macOS has none.
 DUMP_SIGNAL: int = getattr(signal, "SIGRTMAX", signal.SIGUSR2 + 1) - 1
@@ -128,6 +130,91 @@ def be_killed_first(by: int) -> None:
             file.write(str(score))
     except (OSError, ValueError):
         pass
+
+
+class ProcessStatus:
+    """What the kernel says of a child, read twenty times a second: its files are opened once.
+
+    Where there is no such file (macOS) nothing is said: nobody is ever seen stopped, and no memory is known.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._files: list[int] = []
+        try:
+            self._files += [os.open(f"/proc/{pid}/{name}", os.O_RDONLY) for name in ("stat", "statm")]
+        except OSError:
+            pass
+
+    @property
+    def state(self) -> str:
+        """One letter of proc(5): `T` stopped, `t` stopped by a debugger, `D` in a call that nothing interrupts."""
+        found = self._read(0)
+        # The name in brackets may hold brackets itself.
+        return found[found.rindex(b")") + 2 :][:1].decode() if found else ""
+
+    @property
+    def anonymous_bytes(self) -> int | None:
+        """What only this process uses. All that is resident would count the shared arena, in every process again."""
+        found = self._read(1).split()
+        return (int(found[1]) - int(found[2])) * mmap.PAGESIZE if found else None
+
+    def _read(self, file: int) -> bytes:
+        try:
+            return os.pread(self._files[file], 4096, 0)
+        except (OSError, IndexError):
+            return b""  # it is dead and reaped, or there are no such files
+
+    def close(self) -> None:
+        while self._files:
+            os.close(self._files.pop())
+
+
+def machine_memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def container_memory_bytes() -> int | None:
+    """The container's limit; None: there is none, or no less than the machine has."""
+    # Another version of cgroups says nothing here; version 2 says `max` for none, version 1 a number
+    # beyond any machine's memory.
+    said = next((text for path in _cgroup_files(_LIMITS) if (text := _text(path)).isdecimal()), None)
+    return int(said) if said is not None and int(said) < machine_memory_bytes() else None
+
+
+def oom_kills() -> int:
+    """How many of the container's processes the kernel has killed for want of memory; 0 where nobody counts."""
+    for path in _cgroup_files(_OOM_COUNTS):
+        for line in _text(path).splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0
+
+
+_CGROUPS = "/sys/fs/cgroup"
+_LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
+_OOM_COUNTS = ("memory.events", "memory/memory.oom_control")
+
+
+def _cgroup_files(names: tuple[str, str]) -> list[str]:
+    """Where our own control group says such a thing, in both versions: it, else the root that a container sees."""
+    groups = [line.split(":", 2) for line in _text("/proc/self/cgroup").splitlines()]
+    found = []
+    for name, ours in ((names[0], lambda kinds: kinds == ""), (names[1], lambda kinds: "memory" in kinds.split(","))):
+        controller, _, file = name.rpartition("/")
+        for _, kinds, group in groups:
+            if ours(kinds):
+                found.append(os.path.join(_CGROUPS, controller, group.strip("/"), file))
+        found.append(os.path.join(_CGROUPS, name))
+    return found
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except OSError:
+        return ""
 
 
 def peer_uid(peer: socket.socket) -> int:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from streamheal import __version__
-from streamheal.cli import demo, local, quarantine, replay, run
+from streamheal.cli import audit, demo, local, quarantine, replay, run
 from streamheal.errors import StreamhealError, Unavailable, UsageError
 
 DONE, UNEXPECTED, USAGE = 0, 1, 2
@@ -39,6 +39,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.add_typer(quarantine.app, name="quarantine")
 app.command("replay")(replay.replay)
+app.command("audit")(audit.audit)
 app.command("local")(local.local)
 app.command("demo")(demo.demo)
 

@@ -68,7 +68,7 @@ def selection(settings: Settings, ids: Sequence[str], flags: dict[str, Any], now
     return Selection(
         ids=tuple(ids),
         fingerprint=flags["fingerprint"],
-        shard=_shard(flags["shard"]),
+        shard=shard_id(flags["shard"]),
         key=flags["key"],
         reason=_choice("--reason", flags["reason"], _REASONS),
         since=_time("--since", flags["since"], now),
@@ -92,14 +92,23 @@ def _choice(flag: str, value: str | None, choices: str) -> str | None:
     raise UsageError(f"{flag} is {value!r}: expected {', '.join(every[:-1])} or {every[-1]}{hint}")
 
 
-def _shard(value: str | None) -> str | None:
+def shard_id(value: str | None) -> str | None:
+    """As Kinesis writes it, of its id or its number."""
     return f"shardId-{int(value):012d}" if value is not None and value.isdecimal() else value
 
 
 def _time(flag: str, value: str | None, now: datetime) -> str | None:
     """As envelopes have it: ISO 8601 in UTC, with milliseconds."""
-    if value is None:
-        return None
+    return None if value is None else utc_text(time_of(flag, value, now))
+
+
+def time_of(flag: str, value: str, now: datetime | None = None) -> datetime:
+    """A time, or how long ago, as an aware datetime.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    now = now or datetime.now(UTC)
     ago = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", value)
     try:
         if ago is not None:
@@ -110,5 +119,4 @@ def _time(flag: str, value: str | None, now: datetime) -> str | None:
         raise UsageError(
             f"{flag} is {value!r}: expected a time such as 2026-03-01T12:00Z, or how long ago: 90s, 20m, 2h, 3d"
         ) from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return utc_text(moment)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

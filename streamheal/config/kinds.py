@@ -119,6 +119,20 @@ class Size(NamedTuple):
         return size
 
 
+class SizeOrOff(NamedTuple):
+    """Bytes as `Size`, or `off`, which is 0."""
+
+    least: int = 1
+    metavar: str = "SIZE|off"
+
+    @property
+    def right(self) -> str:
+        return f"{Size(self.least).right}, or off"
+
+    def read(self, raw: Any) -> int:
+        return 0 if raw == "off" else Size(self.least).read(raw)
+
+
 def size_text(size: int) -> str:
     """The size in its largest whole unit: `64MiB`."""
     for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):

@@ -16,7 +16,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
 
-from streamheal.config.kinds import Address, Choice, Kind, Seconds, Size, Start, Switch, Text, Whole, size_text
+from streamheal.config.kinds import (
+    Address,
+    Choice,
+    Kind,
+    Seconds,
+    Size,
+    SizeOrOff,
+    Start,
+    Switch,
+    Text,
+    Whole,
+    size_text,
+)
 
 READING = "What to read"
 KEEPING = "Where things are kept"
@@ -177,6 +189,16 @@ class Settings:
                shapes=True),
     ] = 30.0  # fmt: skip
 
+    worker_memory: Annotated[
+        int | None,
+        Option(
+            RUNNING,
+            SizeOrOff(16 << 20),
+            "What one worker process may grow to before it is ended: 512MiB, 1GiB. off: as much as there is.",
+            default="what a container's limit leaves to all of them together; elsewhere off",
+        ),
+    ] = None
+
     on_poison: Annotated[
         Literal["skip", "park"],
         Option(
@@ -222,6 +244,10 @@ class Settings:
         bool,
         Option(SEEING, Switch(), "Write figures for CloudWatch to stdout every minute, in its embedded metric format."),
     ] = False
+    blocked_s: Annotated[
+        float,
+        Option(SEEING, Seconds(), "A record that holds its shard up for so long is told of, once; 0: never."),
+    ] = 60.0
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Option(SEEING, Choice(("debug", "info", "warning", "error")), "The least important log lines to write."),
@@ -296,7 +322,9 @@ def default_text(setting: Setting) -> str:
 
 def value_text(setting: Setting, value: Any) -> str:
     """A value as people would write it."""
-    if isinstance(setting.option.kind, Size):
+    if isinstance(setting.option.kind, SizeOrOff) and value == 0:
+        return "off"
+    if isinstance(setting.option.kind, Size | SizeOrOff):
         return size_text(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 

@@ -4,6 +4,9 @@ Whoever ran in a process that died, or was stopped for a deadline, runs alone fr
 That bounds what a killer costs its neighbours: one shared death each. It is the same rule for
 the killer, for a hang's neighbours, and for a frozen event loop, in which those beyond their
 deadline may all be innocent.
+
+A batch holds several records of a key. They are suspects all of them, but each only when its turn
+comes in its lane: the next worker is told to ask (`Give.ask`), as it alone knows the keys.
 """
 
 from __future__ import annotations
@@ -57,12 +60,13 @@ def give_again(ledger: Ledger, asks: dict[int, tuple[int, ...]]) -> list[Give]:
 
 def _give(span: Span, asks: tuple[int, ...]) -> Give:
     queued, hold, skip = [], [], []
+    ask = {nth for nth in asks if nth not in span.cases}
     for nth, case in sorted(span.cases.items()):
         if case is None:
             skip.append(nth)
         elif case.phase is Phase.QUEUED:
             queued.append(nth)
+            ask |= {nth} & set(asks)  # its turn has not come
         else:
             hold.append(nth)
-    ask = tuple(nth for nth in asks if nth not in span.cases)
-    return Give(span.number, not span.reported, tuple(queued), tuple(hold), tuple(skip), ask)
+    return Give(span.number, not span.reported, tuple(queued), tuple(hold), tuple(skip), tuple(sorted(ask)))

@@ -7,6 +7,7 @@ lane "again" (`Retry`) or "go on" (`Settle`). Nothing can overtake.
 
     engine ── SpanArrived ──► ledger.py    what is open, and how far it is safe to checkpoint
            ◄─ Checkpoint ──── progress.py  the next batch, the watermark, the end
+                                balance.py   whether the books add up: else no checkpoint
     worker ── Stated ───────►   statements.py  how far the processor says that it is done
     worker ── WorkerDied ───► deaths.py    who runs alone from then on
            ── Failed ───────► trouble.py   whom to ask, whom to try again, and when
@@ -56,6 +57,7 @@ from streamheal.core.policy import Policy
 from streamheal.core.progress import Progress
 from streamheal.core.statements import Statements
 from streamheal.core.trouble import Trouble
+from streamheal.core.waiting import Wait, Waits, waits
 from streamheal.records import Position
 
 _NEVER = inf
@@ -73,7 +75,9 @@ class Healer:
         over: Nothing will be decided any more.
     """
 
-    def __init__(self, shard_id: str, policy: Policy, host: Host, *, starts: int = 1, doubt: bool = False) -> None:
+    def __init__(
+        self, shard_id: str, policy: Policy, host: Host, *, starts: int = 1, doubt: Position | None = None
+    ) -> None:
         """`starts`: how often a host has begun from this shard's checkpoint, this time included."""
         self.shard_id = shard_id
         self.ledger = Ledger()
@@ -103,11 +107,11 @@ class Healer:
     @property
     def curious(self) -> bool:
         """Whether `Witnessed` is of any use: only in trouble."""
-        return bool(self._trouble.cases.undecided) or self._trouble.doubt
+        return bool(self._trouble.cases.undecided) or self._trouble.doubt is not None
 
     @property
-    def doubt(self) -> bool:
-        """The last verdict was NOBODY_ELSE, and nothing has succeeded since.
+    def doubt(self) -> Position | None:
+        """Who was set aside last, if that was with NOBODY_ELSE and nothing has succeeded since.
 
         Must outlive the host: the next life would convict another in the same outage.
         """
@@ -120,7 +124,7 @@ class Healer:
 
     @property
     def safe(self) -> Position | None:
-        """How far the shard may be checkpointed."""
+        """How far the shard may be checkpointed, where its books add up."""
         return self._progress.safe()
 
     @property
@@ -137,6 +141,18 @@ class Healer:
     def undecided(self) -> tuple[At, ...]:
         """Open records that failed or are suspect, and are not yet judged."""
         return tuple(sorted(self._trouble.cases.undecided))
+
+    def waits(self, oldest: At | None) -> Wait | None:
+        """What the oldest open record waits for. None is open: whether the engine has yet to answer."""
+        if oldest is None:
+            return None if self.unacknowledged is None else Wait(Waits.ENGINE)
+        trouble = self._trouble
+        return waits(self.ledger.case(oldest), probe_at=trouble.probe_at, human_called=trouble.human_called)
+
+    @property
+    def unacknowledged(self) -> Position | None:
+        """The checkpoint that the engine has yet to acknowledge."""
+        return self._progress.asked
 
     @property
     def wakes_at(self) -> float | None:
@@ -218,9 +234,9 @@ class Healer:
         self.ledger.count(event.span, event.records)
         for record in event.held:
             self.ledger.add(Case(record, Phase.QUEUED))
+        self.ledger.unmarked += event.unmarked
         if self.ledger.report(event.span, event.records, event.last, event.filtered):
             self._host.succeeded(now)
-        self._asks.pop(event.span, None)
         self._progress.settled()
 
     def _halted(self, halted: Halted, now: float) -> None:
@@ -268,6 +284,10 @@ class Healer:
         self.statements.worker_died(kept=died.kept)
         by_itself = not died.overran and not died.by_us
         for case in suspects:
+            if self._policy.batches and case.phase is Phase.QUEUED:
+                case.death = died.death if by_itself else None
+                self._ask_for(case.at)
+                continue
             overran = case.at in died.overran
             self._trouble.died_around(case, died.death if by_itself else None, overran, now)
         if by_itself:
@@ -277,6 +297,11 @@ class Healer:
         if not self._progress.halting:
             self._start_again(now)
 
+    def _ask_for(self, at: At) -> None:
+        """Those before it in its lane may be suspects too, and it must not overtake them."""
+        asked = self._asks.get(at.span, ())
+        self._asks[at.span] = (*asked, at.nth) if at.nth not in asked else asked
+
     def _start_again(self, now: float) -> None:
         policy = self._policy
         self._trouble.worker_lost(now)
@@ -284,6 +309,7 @@ class Healer:
         lanes_max = 1 if deaths >= policy.deaths_one_at_a_time else None
         delay_s = policy.retry_s(deaths, self._trouble.jitter) if deaths else 0.0
         self._said.append(Start(lanes_max, 0 if self.paused else None, delay_s))
+        self._asks = {span: asked for span, asked in self._asks.items() if span in self.ledger.spans}
         self._said += give_again(self.ledger, self._asks)
 
     def _unexplained_deaths(self, now: float) -> int:
@@ -292,11 +318,22 @@ class Healer:
     def _stop(self) -> None:
         self._said.append(CallHuman("its worker dies again and again, and no record dies alone"))
         self._said += self._progress.last_checkpoint()
-        self._said += [Order.ABANDON, Order.STOP_SHARD]
+        if not self._progress.broken:
+            self._said += [Order.ABANDON, Order.STOP_SHARD]
         self._end()
         self._stopped = True
 
     # -- the engine ----------------------------------------------------------------------
+
+    def give_up(self) -> list[Decision]:
+        """The host goes, and waits no longer: how far all is settled."""
+        return self._progress.last_checkpoint()
+
+    def break_off(self) -> None:
+        """A rule of ours was broken on the way, so that nothing here can be relied on: no checkpoint any more."""
+        self._progress.broken = self._stopped = True
+        if not self.over:
+            self._end()
 
     def _tell_engine(self, now: float) -> None:
         self._said += self._progress.answer()

@@ -42,11 +42,19 @@ class Ledger:
     """What was read of one shard and is not settled, and the watermark behind it.
 
     read = done + quarantined + filtered + in flight, always. A span is read when the worker
-    has counted it; until then nobody knows what it holds.
+    has counted it; until then nobody knows what it holds. `balance.py` holds us to it.
 
         span 1          span 2          span 3
         x x . x x       x x x x x       (not reported)     watermark: before the first dot
               └ a case    settled, but passed only after span 1
+
+    Attributes:
+        again: Records that were opened again; they were read once.
+        unmarked: Records reported as settled by a worker whose marks do not say so.
+        arrived: Spans there ever were.
+        passed, passed_spans, passed_upto: Records and spans that are settled with all before them, and
+            the number of the last such span.
+        behind: The end of that span.
     """
 
     def __init__(self) -> None:
@@ -55,11 +63,15 @@ class Ledger:
         self.size = 0  # bytes of spans not reported, and of known records in the others
         self.uncounted = self.unreported = 0
         self.newest = -1  # number of the latest span
-        self._behind: Position | None = None  # end of the last span settled with all before it
+        self.arrived = self.again = self.unmarked = 0
+        self.passed = self.passed_spans = 0
+        self.passed_upto = -1
+        self.behind: Position | None = None
 
     def open(self, number: int, size: int) -> None:
         self.spans[number] = Span(number, size)
         self.newest = number
+        self.arrived += 1
         self.size += size
         self.uncounted += 1
         self.unreported += 1
@@ -68,10 +80,12 @@ class Ledger:
         """Records settled as done are open again, before all others. Up to `behind` nothing is open, with them."""
         span = Span(again.span, again.size)
         span.records = span.left = again.records
-        span.again, span.last, self._behind = True, self._behind, behind
+        span.again, span.last, self.behind = True, self.behind, behind
         self.spans = {again.span: span, **self.spans}
         self.size += again.size
         self.unreported += 1
+        self.arrived += 1
+        self.again += again.records
         self.done -= again.records
         self.in_flight += again.records
 
@@ -155,12 +169,23 @@ class Ledger:
             if span.left or not span.reported:
                 return
             if span.last is not None:
-                self._behind = span.last
+                self.behind = span.last
+            self.passed += span.records or 0
+            self.passed_spans += 1
+            if not span.again:
+                self.passed_upto = span.number
             del self.spans[span.number]
 
     def first_open(self) -> int | None:
         """The span before which everything is settled; None: nothing is open."""
         return next(iter(self.spans), None)
+
+    def first_open_known(self) -> At | None:
+        """The oldest open record, where the ledger can tell: of a span under way only marks can."""
+        span = next(iter(self.spans.values()), None)
+        if span is None or not (span.reported or span.first_open):
+            return None
+        return At(span.number, min(span.opens()))
 
     def first_unreported(self) -> int | None:
         if not self.unreported:
@@ -171,7 +196,7 @@ class Ledger:
         """The last position before the first open record. Costs the cases of one span."""
         span = next(iter(self.spans.values()), None)
         if span is None or not (span.reported or span.first_open):
-            return self._behind
+            return self.behind
         opens = span.opens()
         before = opens[min(opens)]
-        return self._behind if before is None else before
+        return self.behind if before is None else before

@@ -25,7 +25,7 @@ class Cause(Enum):
     RAISED = auto()  # an exception: try again
     POISON = auto()  # Poison, DecodeError or a class in `poison`: the processor has said it
     THROTTLED = auto()  # the world is busy; not an attempt
-    OVERRAN = auto()  # still running at its deadline; the process was killed for it
+    OVERRAN = auto()  # still running at its deadline: cancelled, or alone and its process killed for it
     CRASHED = auto()  # the process died while this ran in it, alone
     SUSPECTED = auto()  # not run: it came to the head of its lane, and `Give.ask` named it
 
@@ -81,7 +81,8 @@ class SpanDone(NamedTuple):
     All are settled but those known already and those `held`: queued in the worker behind a
     blocked record of their key. `last` is None where the span holds no record at all.
     Counts the span too, where `SpanCounted` has not come before. `filtered` counts only
-    records that were never known by themselves.
+    records that were never known by themselves. `unmarked`: so many of those that are settled by
+    this report are not by the worker's marks.
     """
 
     span: int
@@ -89,6 +90,7 @@ class SpanDone(NamedTuple):
     last: Position | None
     filtered: int = 0
     held: tuple[Named, ...] = ()
+    unmarked: int = 0
 
 
 class Done(NamedTuple):
@@ -295,6 +297,22 @@ class HearOut(NamedTuple):
     shard_ended: bool
 
 
+class LedgerBroken(NamedTuple):
+    """The books do not add up, so that `checkpoint` is not made (see `balance.py`): let go of what runs.
+
+    `open_counted`: how many records are open, by looking at each.
+    """
+
+    why: str
+    checkpoint: Position
+    read: int
+    done: int
+    quarantined: int
+    filtered: int
+    in_flight: int
+    open_counted: int
+
+
 class CallHuman(NamedTuple):
     """Nothing here can decide any more; `why` is a sentence."""
 
@@ -311,5 +329,6 @@ class Order(Enum):
 
 
 Decision = (
-    Start | Give | Limit | Retry | Settle | RunAlone | Quarantine | Checkpoint | HearOut | CallHuman | Order
+    Start | Give | Limit | Retry | Settle | RunAlone | Quarantine | Checkpoint | HearOut | LedgerBroken | CallHuman
+    | Order
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import inf
 
+from streamheal.core.balance import weigh
 from streamheal.core.ledger import Ledger
 from streamheal.core.messages import CallHuman, Checkpoint, Decision, HearOut, Order, Stated
 from streamheal.core.policy import Policy
@@ -25,6 +26,7 @@ class Progress:
 
     Attributes:
         halting: The shard is being stopped with records open: nothing may begin any more.
+        broken: The books did not add up. No checkpoint is made any more.
     """
 
     def __init__(self, policy: Policy, ledger: Ledger) -> None:
@@ -35,7 +37,7 @@ class Progress:
         self._moved = False  # something was settled since the last checkpoint
         self._ended = False
         self._hearing = self._heard = False
-        self.halting = self._halted = False
+        self.halting = self._halted = self.broken = False
         self._ends_at = _NEVER
         self._asked: Position | None = None
         self._kept: Position | None = None
@@ -71,6 +73,11 @@ class Progress:
 
     def halted(self) -> None:
         self._halted = True
+
+    @property
+    def asked(self) -> Position | None:
+        """The checkpoint that the engine has yet to acknowledge."""
+        return self._asked
 
     def wakes_at(self) -> float:
         if self._asked is not None or self.halting:
@@ -126,9 +133,9 @@ class Progress:
         self._moved = False
         self._asked_at = now
         last = self.last_checkpoint()
-        if last:
+        if last and isinstance(last[0], Checkpoint):
             self._asked = last[0].position
-        return [*last]
+        return last
 
     def _unstated(self) -> list[Decision]:
         """All is settled, but not all of it may be passed: such a shard is stopped, and never complete."""
@@ -143,7 +150,13 @@ class Progress:
         """The watermark, as far as the processor's own word allows."""
         return self.statements.limited(self._ledger.watermark())
 
-    def last_checkpoint(self) -> list[Checkpoint]:
-        """How far it is safe, if the engine does not have that yet."""
+    def last_checkpoint(self) -> list[Decision]:
+        """How far it is safe, if the engine does not have that yet. Where the books do not add up: the end."""
         mark = self.safe()
-        return [Checkpoint(mark)] if mark is not None and mark != self._kept else []
+        if self.broken or mark is None or mark == self._kept:
+            return []
+        broken = weigh(self._ledger, mark)
+        if broken is None:
+            return [Checkpoint(mark)]
+        self.broken = True
+        return [broken, CallHuman(f"its books do not add up: {broken.why}"), Order.STOP_SHARD]

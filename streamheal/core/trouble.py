@@ -27,6 +27,7 @@ from streamheal.core.messages import (
 from streamheal.core.outage import Outage
 from streamheal.core.patience import Patience
 from streamheal.core.policy import Policy
+from streamheal.records import Position
 
 _NEVER = inf
 
@@ -41,10 +42,10 @@ class Trouble:
     Attributes:
         said: Where decisions go; the healer's, anew for each event.
         jitter: In 0..1, anew for each event.
-        doubt: The last verdict was NOBODY_ELSE, and nothing has succeeded since.
+        doubt: Who was set aside last, if that was with NOBODY_ELSE and nothing has succeeded since.
     """
 
-    def __init__(self, shard_id: str, policy: Policy, host: Host, ledger: Ledger, doubt: bool) -> None:
+    def __init__(self, shard_id: str, policy: Policy, host: Host, ledger: Ledger, doubt: Position | None) -> None:
         self._shard_id, self._policy, self._host, self._ledger = shard_id, policy, host, ledger
         self.said: list[Decision] = []
         self.jitter = 0.5
@@ -67,6 +68,11 @@ class Trouble:
     def human_called(self) -> bool:
         return self._patience.called and bool(self.cases.undecided)
 
+    @property
+    def probe_at(self) -> float | None:
+        """When the next record is tried, while paused."""
+        return self._outage.probe_at if self.paused and not self._patience.over else None
+
     def wakes_at(self) -> float:
         if not self.cases.by_at:
             return _NEVER
@@ -74,7 +80,7 @@ class Trouble:
         first = min(cases.next_store_at(), self._patience.looks_at, self._human_at(), self._cell_look_at)
         if self.paused and not self._patience.over:
             return min(first, self._outage.probe_at)
-        return min(first, cases.next_try_at(), self._outage.begins_at(self.doubt))
+        return min(first, cases.next_try_at(), self._outage.begins_at(self.doubt is not None))
 
     def somebody_came(self, now: float) -> None:
         """A span arrives. If there was no fresh record to probe with, there is one now."""
@@ -104,6 +110,10 @@ class Trouble:
         if cause is not Cause.RAISED:
             case.lonely = True
             case.crashes_alone += cause is Cause.CRASHED
+        if cause is Cause.OVERRAN and not event.alone and not self._policy.replaying:
+            # Its neighbours may have held the event loop: only what hangs alone hangs by itself.
+            self.cases.move(case, Phase.FOR_CELL)
+            return
         self._count_tries(case, cause, event.alone, now)
 
     def _count_tries(self, case: Case, cause: Cause, alone: bool, now: float) -> None:
@@ -167,7 +177,7 @@ class Trouble:
         self._asked_span = self._ledger.newest
         self._host.succeeded(until)
         if since >= self._doubted_at:
-            self.doubt = False
+            self.doubt = None
         self._patience.succeeded(until)
         self._outage.succeeded(until)
         self._failing_less()
@@ -206,10 +216,10 @@ class Trouble:
                 self.cases.move(case, Phase.FOR_CELL)
         if any(case.phase in AT_IT for case in undecided):
             return
-        for case, verdict in left_over(undecided, self._chain, over_at, self.doubt):
+        for case, verdict in left_over(undecided, self._chain, over_at, self.doubt is not None):
             self._set_aside(case, verdict, case.first_failed_at if verdict is Verdict.LEFT_OVER else None)
             if verdict is Verdict.NOBODY_ELSE:
-                self.doubt, self._doubted_at = True, now
+                self.doubt, self._doubted_at = case.position, now
 
     def _set_aside(self, case: Case, verdict: Verdict, since: float | None = None) -> None:
         until = self._chain.last_until if since is not None else None
@@ -233,6 +243,8 @@ class Trouble:
     def _troubled(self, case: Case, now: float) -> None:
         if not self.cases.undecided:
             self._patience.began(now)
+        if case.position == self.doubt:
+            self.doubt = None  # it was not passed: its host has died, and it is judged anew
         if case.at not in self.cases.by_at:
             self._patience.grew(now)
             self._asked_span = self._ledger.newest
@@ -245,7 +257,7 @@ class Trouble:
             assert case.aside is not None
             cases.move(case, Phase.STORING)
             self.said.append(case.aside)
-        if now >= self._outage.begins_at(self.doubt):
+        if now >= self._outage.begins_at(self.doubt is not None):
             self._outage.pause(now, self.jitter)
             self.said.append(Limit(0))
         if self._patience.look(self._nobody_to_ask, now):

@@ -78,6 +78,19 @@ def _shard_paused(fields: Fields, times: int) -> str:
     return f"paused{why}; it probes until something succeeds{_last(fields)}"
 
 
+def _shard_blocked(fields: Fields, times: int) -> str:
+    for_s, attempts = fields.get("for_s"), fields.get("attempts")
+    since = f" for {duration(for_s)}" if isinstance(for_s, int | float) else ""
+    tried = f", after {count(attempts, 'try', 'tries')}" if attempts else ""
+    who = "all of it" if not fields.get("id") else _name(fields)
+    return f"{who} waits{since}{tried} for {fields.get('waits_for')}{_last(fields)}"
+
+
+def _shard_unblocked(fields: Fields, times: int) -> str:
+    after_s = fields.get("after_s")
+    return "moves on" + (f" after {duration(after_s)}" if isinstance(after_s, int | float) else "")
+
+
 def _quarantine_unavailable(fields: Fields, times: int) -> str:
     records = fields.get("records")
     waiting = f"; {count(records, 'record')} wait" if isinstance(records, int) else ""
@@ -116,6 +129,8 @@ _TELLERS: dict[str, Callable[[Fields, int], str | None]] = {
     "record_cleared": _record_cleared,
     "record_quarantined": _record_quarantined,
     "record_stayed": _record_stayed,
+    "shard_blocked": _shard_blocked,
+    "shard_unblocked": _shard_unblocked,
     "shard_complete": lambda fields, times: "complete: every record of it is settled",
     "shard_ended": lambda fields, times: "read to its end",
     "shard_paused": _shard_paused,

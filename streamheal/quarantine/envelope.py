@@ -128,12 +128,12 @@ class Envelope(msgspec.Struct, kw_only=True):
 
     @property
     def data(self) -> bytes | None:
-        return None if self.data_base64 is None else base64.b64decode(self.data_base64)
+        return None if self.data_base64 is None else base64.b64decode(self.data_base64, validate=True)
 
     @property
     def shown(self) -> bytes | None:
         """What people may see of the payload; None where its bytes are elsewhere."""
-        return self.data if self.masked_base64 is None else base64.b64decode(self.masked_base64)
+        return self.data if self.masked_base64 is None else base64.b64decode(self.masked_base64, validate=True)
 
 
 def envelope_id(application: str, stream: str, shard_id: str, sequence_number: str, sub_sequence_number: int) -> str:

@@ -143,8 +143,9 @@ class KinesisStore:
             became = statuses[header.application].get(header.id)
             header.status = became or header.status
             if reading.matches(header, selection):
-                envelope = reading.decode(data, self._stream.name)
-                yield envelope if became is None else self._became.merged(envelope)
+                envelope = reading.readable(data, self._stream.name)
+                if envelope is not None:
+                    yield envelope if became is None else self._became.merged(envelope)
 
     def _in_order(self) -> Iterator[tuple[reading.Header, bytes]]:
         """First copies, oldest first. A shard holds them nearly so, because several puts are under

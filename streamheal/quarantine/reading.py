@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 import msgspec
@@ -51,9 +52,33 @@ def decode(raw: bytes, where: str) -> Envelope:
         StoreError: These bytes are not an envelope, or one of a later format.
     """
     try:
-        return _envelopes.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        envelope = _envelopes.decode(raw)
+        _check(envelope)
+    except (msgspec.MsgspecError, ValueError) as error:
         raise StoreError(f"{where} is not an envelope that this streamheal reads: {error}") from error
+    return envelope
+
+
+def _check(envelope: Envelope) -> None:
+    """What a replay takes from it. A payload that was damaged must not go through as another."""
+    for name in ("data", "shown"):
+        try:
+            getattr(envelope, name)
+        except ValueError as error:
+            raise ValueError(f"{'masked' if name == 'shown' else name}_base64: {error}") from error
+    if not (envelope.sequence_number.isascii() and envelope.sequence_number.isdecimal()):
+        raise ValueError(f"sequence_number: {envelope.sequence_number!r} is no number")
+    if datetime.fromisoformat(envelope.approximate_arrival_timestamp).tzinfo is None:
+        raise ValueError("approximate_arrival_timestamp: without a time zone")
+
+
+def readable(raw: bytes, where: object) -> Envelope | None:
+    """None for what is no envelope of ours: one strange file must not hide all others."""
+    try:
+        return decode(raw, str(where))
+    except StoreError as error:
+        _tell(where, str(error))
+        return None
 
 
 def matches(header: Header, selection: Selection) -> bool:
@@ -106,12 +131,12 @@ def selected(
     order.sort(key=lambda one: one[:2])
     for _, id, key in order:
         again = held.pop(id, None) or fetch(key)
-        if again is not None:
-            yield decode(again, str(key))
+        if again is not None and (envelope := readable(again, key)) is not None:
+            yield envelope
 
 
 def header(raw: bytes, where: object) -> Header | None:
-    """None for what is no envelope of ours: one strange file must not hide all others."""
+    """As `readable`, and cheaper."""
     try:
         found = _headers.decode(raw)
         if found.streamheal == 1:
@@ -119,8 +144,12 @@ def header(raw: bytes, where: object) -> Header | None:
         why = f"format {found.streamheal}"
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         why = str(error)
-    structlog.get_logger("streamheal").warning("envelope_unreadable", where=str(where), error=why)
+    _tell(where, why)
     return None
+
+
+def _tell(where: object, why: str) -> None:
+    structlog.get_logger("streamheal").warning("envelope_unreadable", where=str(where), error=why)
 
 
 def the_one(id_prefix: str, found: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -28,7 +29,26 @@ def stoppable(work: Coroutine[Any, Any, int]) -> int:
         except asyncio.CancelledError:
             return DONE
 
-    return asyncio.run(listening())
+    try:
+        return asyncio.run(listening())
+    finally:
+        _listen_to_the_end()
+
+
+def _listen_to_the_end() -> None:
+    """The loop has closed and listens no more, and Python takes its time to end. Who asks for that now asks for
+    what is being done; by default the process would die of the signal, and its exit code be lost."""
+    asked: list[int] = []
+
+    def heard(number: int, frame: object) -> None:
+        asked.append(number)
+        if len(asked) > 1:
+            os._exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, heard)
+        # Handlers of ours are taken away before the process is gone; what is ignored stays so.
+        atexit.register(signal.signal, number, signal.SIG_IGN)
 
 
 def _listen(stop: Callable[[int], None]) -> None:

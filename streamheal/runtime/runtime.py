@@ -25,6 +25,7 @@ from streamheal.runtime.figures import ShardFigures
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.shard import ShardRun
 from streamheal.runtime.surroundings import Seal
+from streamheal.runtime.times import Times
 from streamheal.workers.port import Pool
 
 _STATE_RETRY_S = 2.0
@@ -36,8 +37,8 @@ class Starts(Protocol):
 
     def count(self, shard_id: str, position: Position | None) -> int: ...
     def forget(self, shard_id: str, position: Position | None, count: int) -> None: ...
-    def doubt(self, shard_id: str) -> bool: ...
-    def set_doubt(self, shard_id: str, doubt: bool) -> None: ...
+    def doubt(self, shard_id: str) -> Position | None: ...
+    def set_doubt(self, shard_id: str, doubt: Position | None) -> None: ...
 
 
 class _Beginning:
@@ -65,6 +66,7 @@ class Runtime:
         chronicle: Chronicle,
         until_caught_up: bool = False,
         retention_s: float | None = None,
+        blocked_s: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         dice: Callable[[], float] = random.random,
@@ -72,9 +74,10 @@ class Runtime:
         self.engine, self.pool, self.policy, self.keeper, self.seal = engine, pool, policy, keeper, seal
         self.chronicle = chronicle
         self.core_host = Host(policy)
-        self.retention_s = retention_s
+        self.retention_s, self.blocked_s = retention_s, blocked_s or float("inf")
         self.clock, self.wall_clock, self.dice = clock, wall_clock, dice
         self.deaths: Counter[str] = Counter()
+        self.times = Times()
         self.needs_human = False
         self._starts = starts
         self._until_caught_up = until_caught_up
@@ -307,6 +310,8 @@ class Runtime:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(0.1)
+            for run in list(self._shards.values()):
+                run.look(self.clock())
             self._look_whether_done()
 
     # -- what shards ask for ------------------------------------------------------------------
@@ -319,7 +324,7 @@ class Runtime:
             return False
         return True
 
-    async def remember_doubt(self, shard_id: str, doubt: bool) -> None:
+    async def remember_doubt(self, shard_id: str, doubt: Position | None) -> None:
         await self._insist(lambda: self._starts.set_doubt(shard_id, doubt))
 
     def spawn(self, chore: Coroutine[Any, Any, None]) -> None:

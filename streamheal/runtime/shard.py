@@ -9,6 +9,7 @@ Nothing is decided here. A branch in this file asks which decision it is, never 
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 
@@ -25,6 +26,7 @@ from streamheal.core.messages import (
     Failed,
     Give,
     HearOut,
+    LedgerBroken,
     Limit,
     Order,
     Quarantine,
@@ -41,12 +43,15 @@ from streamheal.core.messages import (
 )
 from streamheal.engines.base import Batch
 from streamheal.quarantine.prose import title
-from streamheal.records import Position, Shard
-from streamheal.runtime.casebook import Casebook, short
+from streamheal.records import Position, Record, Shard
+from streamheal.runtime import faults, telling
+from streamheal.runtime.blocked import Blocked
+from streamheal.runtime.casebook import Casebook
+from streamheal.runtime.faults import for_this_shard
 from streamheal.runtime.figures import ShardFigures
 from streamheal.runtime.surroundings import Surroundings
 from streamheal.runtime.tally import Tally
-from streamheal.workers.port import Hook
+from streamheal.workers.port import Hook, Timed
 
 # `initialize` failing is the program's or the world's fault, never a record's.
 _INITIALIZE_RETRY_S_MIN, _INITIALIZE_RETRY_S_MAX = 0.5, 30.0
@@ -58,7 +63,7 @@ class ShardRun:
     """Carries out a healer's decisions for one shard, and tells it what became of them."""
 
     def __init__(
-        self, runtime: Surroundings, shard: Shard, starts: int, doubt: bool, after: Position | None = None
+        self, runtime: Surroundings, shard: Shard, starts: int, doubt: Position | None, after: Position | None = None
     ) -> None:
         self.shard = shard
         self._runtime = runtime
@@ -71,24 +76,28 @@ class ShardRun:
         self.at_tip = False
         self.over = False
         self._casebook = Casebook()
+        self._blocked = Blocked(self.healer, self.seat, self._casebook, self._log, self._id_of)
         self._spans = 0
         self._inbox: deque[Event] = deque()
         self._handling = False
-        self._ready = self._seated = self._abandoned = False
+        self._ready = self._seated = self._abandoned = self._broken = False
         self.healing_ended: Hook | None = None
         self._start: Start | None = None
         self._initialize_failures = 0
         self._curious = False
         self._doubt = doubt
-        self._was_paused = self._was_forgone = False
+        self._doubting = asyncio.Lock()
+        self._changes = telling.Changes()
         self._hook_asked = False
         self._last_failure: str | None = None
 
     # -- the engine's side -------------------------------------------------------------
 
+    @for_this_shard
     def begin(self) -> None:
         self._carry_out(self.healer.begin())
 
+    @for_this_shard
     def batch_arrived(self, batch: Batch) -> None:
         self._spans += 1
         span = self._spans
@@ -98,6 +107,7 @@ class ShardRun:
 
     # -- the seat's side (workers.port.Listener) ----------------------------------------
 
+    @for_this_shard
     def initialized(self) -> None:
         self._seated, self._initialize_failures = True, 0
         if self._curious:
@@ -108,38 +118,33 @@ class ShardRun:
             self._log.info("shard_started", **self._names())
             self._runtime.engine.answer(self.shard.shard_id)
 
+    @for_this_shard
     def initialize_failed(self, attempt: Attempt) -> None:
         if self.over:
             return
         self._initialize_failures += 1
         wait_s = min(_INITIALIZE_RETRY_S_MAX, _INITIALIZE_RETRY_S_MIN * 2.0**self._initialize_failures)
-        self._log.error(
-            "initialize_failed", **self._names(), again_in_s=wait_s, error=short(attempt), traceback=attempt.traceback
-        )
+        telling.failed(self._log, "initialize_failed", self._names(), attempt, again_in_s=wait_s)
         self._runtime.later(wait_s, self._take_seat)
 
+    @for_this_shard
     def _take_seat(self) -> None:
         if not self.over and self._start is not None:
             self.seat.start(self._start)
 
+    @for_this_shard
     def happened(self, event: Event, attempt: Attempt | None = None, masked: bytes | None = None) -> None:
         if isinstance(event, Failed) and attempt is not None:
             self._casebook.add(event.record.at, attempt, masked)
             self.tally.attempts[attempt.outcome] += 1
             self._last_failure = title(attempt)
             event = event._replace(likeness=fingerprint(attempt))
-            self._log.debug(
-                "attempt_failed",
-                **self._names(),
-                sequence_number=str(event.record.position.sequence),
-                attempt=attempt.number,
-                outcome=attempt.outcome,
-                exception_type=attempt.exception_type,
-            )
+            telling.attempt_failed(self._log, self._names(), event.record, attempt)
         elif isinstance(event, WorkerDied):
             self._seated = False
         self.tell(event)
 
+    @for_this_shard
     def died(self, at: At, attempt: Attempt) -> None:
         self._casebook.add(at, attempt)
         self.tally.attempts[attempt.outcome] += 1
@@ -147,9 +152,13 @@ class ShardRun:
     def worker_died(self, cause: str) -> None:
         self._runtime.deaths[cause] += 1
 
-    def hook_failed(self, hook: Hook, attempt: Attempt) -> None:
-        self._log.error("hook_failed", **self._names(), hook=hook, error=short(attempt), traceback=attempt.traceback)
+    def timed(self, what: Timed, seconds: float) -> None:
+        self._runtime.times.add(what, seconds)
 
+    def hook_failed(self, hook: Hook, attempt: Attempt) -> None:
+        telling.failed(self._log, "hook_failed", self._names(), attempt, hook=hook)
+
+    @for_this_shard
     def ended(self) -> None:
         if self.healing_ended is None and not self.healer.over:
             self.tell(Signal.HEARD_OUT)
@@ -158,8 +167,11 @@ class ShardRun:
 
     # -- the core's side ----------------------------------------------------------------
 
+    @for_this_shard
     def tell(self, event: Event) -> None:
         """Let the core decide, and do it. An event that comes of the doing waits its turn."""
+        if self._broken:
+            return
         self._inbox.append(event)
         if self._handling:
             return
@@ -175,6 +187,8 @@ class ShardRun:
 
     def _carry_out(self, decisions: list[Decision]) -> None:
         for decision in decisions:
+            if self._broken:
+                return
             match decision:
                 case Start():
                     self._seated, self._start = False, decision
@@ -190,8 +204,11 @@ class ShardRun:
                 case HearOut(shard_ended):
                     self._hook_asked = True
                     self.seat.end("shard_ended" if shard_ended else "shutdown_requested")
+                case LedgerBroken():
+                    telling.ledger_broken(self._log, self._names(), decision)
+                    self._runtime.later(0.0, self._drop)
                 case CallHuman(why):
-                    self._log.error("human_called", **self._names(), why=why, last_failure=self._last_failure)
+                    self._call_human(why)
                 case Order.ANSWER:
                     self._runtime.engine.answer(self.shard.shard_id)
                 case Order.HALT:
@@ -205,8 +222,7 @@ class ShardRun:
                 case Order.SHUTDOWN_COMPLETE:
                     self._end("shutdown_requested")
                 case Order.STOP_SHARD:
-                    self._log.error("shard_stopped", **self._names())
-                    self._runtime.shard_over(self)
+                    self._stop()
 
     def _say_to_seat(self, decision: Give | Limit | Retry | Settle) -> None:
         if not self._seated:
@@ -229,35 +245,27 @@ class ShardRun:
             if error is not None:
                 self.tell(StoreFailed(at))
                 return
-            self.tally.quarantined[envelope.reason] += 1
-            self._log.info(
-                "record_stayed" if verdict is Verdict.STAYS else "record_quarantined",
-                **self._names(),
-                sequence_number=envelope.sequence_number,
-                id=envelope.id,
-                reason=envelope.reason,
-                fingerprint=envelope.fingerprint,
-                title=envelope.title,
-                verdict=verdict.name.lower(),
-                attempts=len(attempts),
-            )
+            if not self.healer.over:  # else it is still open here, and is read again
+                self.tally.quarantined[envelope.reason] += 1
+            telling.set_aside(self._log, self._names(), envelope, verdict)
             self.tell(Stored(at))
 
-        if self.healer.doubt and not self._doubt:
-            # The next life must know that somebody was convicted with nobody to ask, or it
-            # might convict another in the same outage (docs/judging.md).
-            self._doubt = True
-            self._runtime.spawn(self._doubt_then_keep(lambda: self._runtime.keeper.keep(envelope, answer)))
-        else:
+        if self.healer.doubt in (None, self._doubt):
             self._runtime.keeper.keep(envelope, answer)
+        else:
+            # The next life must know who was convicted with nobody to ask, or it might convict
+            # another in the same outage (docs/judging.md).
+            self._doubt = self.healer.doubt
+            self._runtime.spawn(self._remember_doubt(lambda: self._runtime.keeper.keep(envelope, answer)))
 
-    async def _doubt_then_keep(self, keep: Callable[[], None]) -> None:
-        await self._runtime.remember_doubt(self.shard.shard_id, True)
-        keep()
+    async def _remember_doubt(self, then: Callable[[], None] = lambda: None) -> None:
+        """As it stands. One write at a time: the last word must stay the last."""
+        async with self._doubting:
+            await self._runtime.remember_doubt(self.shard.shard_id, self.healer.doubt)
+        then()
 
     async def _checkpoint(self, position: Position) -> None:
-        kept = await self._runtime.checkpoint(self.shard.shard_id, position)
-        if kept:
+        if await self._runtime.checkpoint(self.shard.shard_id, position):
             self.tally.checkpoints += 1
             self._log.debug("checkpointed", **self._names(), sequence_number=str(position.sequence))
             self.seat.resumes_after(position)
@@ -270,12 +278,7 @@ class ShardRun:
             case Done(at, filtered, alone):
                 if alone and not filtered:
                     record = self.seat.record(at)
-                    self._log.info(
-                        "record_cleared",
-                        **self._names(),
-                        sequence_number=record.sequence_number,
-                        id=self._runtime.seal.id_of(record, self.shard),
-                    )
+                    telling.cleared(self._log, self._names(), record, self._id_of(record))
                 self._close(at)
             case Stored(at):
                 self._close(at)
@@ -287,6 +290,7 @@ class ShardRun:
         self._casebook.close(at)
         self.seat.forget(at)
 
+    @for_this_shard
     def lose(self) -> None:
         """The shard is another's: what is open is abandoned; where nothing is, the processor is told."""
         self.tell(Signal.LEASE_LOST)
@@ -299,9 +303,34 @@ class ShardRun:
         # Where nothing is open there is nothing to kill: the processor's hook can still be called.
         ledger = self.healer.ledger
         if ledger.in_flight or ledger.unreported:
-            self._abandoned = True
-            self.tally.done_so_far()
-            self.seat.abandon()
+            self._drop()
+
+    def _drop(self) -> None:
+        self._abandoned = True
+        self.tally.done_so_far()
+        self.seat.abandon()
+
+    def broke(self, error: Exception) -> None:
+        """See `faults`. What runs is let go in a later turn: whoever brought the event is not through with its seat."""
+        if self._broken:
+            return  # what else happens to it says nothing new
+        self._broken = True
+        self._log.error("rule_broken", **self._names(), **faults.told(error))
+        if not self.over:
+            self.healer.break_off()
+            self._call_human(faults.WHY)
+            self._runtime.later(0.0, self._let_go)
+
+    def _let_go(self) -> None:
+        self._drop()
+        self._stop()
+
+    def _call_human(self, why: str) -> None:
+        self._log.error("human_called", **self._names(), why=why, last_failure=self._last_failure)
+
+    def _stop(self) -> None:
+        self._log.error("shard_stopped", **self._names())
+        self._runtime.shard_over(self)
 
     def _end(self, hook: Hook) -> None:
         self.healing_ended = hook
@@ -318,44 +347,25 @@ class ShardRun:
             self._curious = healer.curious
             if self._seated:
                 self.seat.curious(self._curious)
-        if healer.paused != self._was_paused:
-            self._was_paused = healer.paused
-            if healer.paused:
-                self._log.warning(
-                    "shard_paused",
-                    **self._names(),
-                    why="different records fail, and none succeeds",
-                    last_failure=self._last_failure,
-                )
-            else:
-                self._log.info("shard_resumed", **self._names())
-        if healer.statements.forgone != self._was_forgone:
-            self._was_forgone = True
-            after = healer.statements.forgone_after
-            self._log.warning(
-                "checkpoint_held",
-                **self._names(),
-                after=None if after is None else str(after.sequence),
-                why="a worker ended with records that the processor had not checkpointed",
-                until="the shard is begun anew: they are given again then",
-            )
-        if self._doubt and not healer.doubt:
-            self._doubt = False
-            self._runtime.spawn(self._runtime.remember_doubt(self.shard.shard_id, False))
+        self._changes.tell(self._log, self._names(), healer, self._last_failure)
+        if self._doubt is not None and healer.doubt is None:
+            self._doubt = None
+            self._runtime.spawn(self._remember_doubt())
         self._runtime.wake_at(healer.wakes_at)
 
+    @for_this_shard
     def tick(self, now: float) -> None:
-        if self.healer.over:
-            return
         wakes_at = self.healer.wakes_at
         if wakes_at is not None and wakes_at <= now:
             self.tell(Signal.TICKED)
 
     async def give_up(self) -> None:
         """Its open records have been waited for already: keep what is settled, and leave."""
-        safe = self.healer.safe
-        if safe is not None:
-            await self._runtime.checkpoint(self.shard.shard_id, safe)
+        last = self.healer.give_up()
+        if last and isinstance(last[0], Checkpoint):
+            await self._runtime.checkpoint(self.shard.shard_id, last[0].position)
+        else:
+            self._carry_out(last)
         self.seat.abandon()
         self._runtime.shard_over(self)
 
@@ -377,23 +387,14 @@ class ShardRun:
         return self.at_tip and not ledger.in_flight and ledger.first_open() is None
 
     def figures(self) -> ShardFigures:
-        runtime = self._runtime
-        return self.tally.figures(
-            now=runtime.clock(),
-            wall_now=runtime.wall_clock(),
-            retention_s=runtime.retention_s,
-            waits_for=self._waits_for(),
-        )
+        waits_for = "the processor's initialize fails" if self._initialize_failures else self._blocked.waits_for
+        return self.tally.figures(self._runtime, waits_for)
 
-    def _waits_for(self) -> str | None:
-        if self._initialize_failures:
-            return "the processor's initialize fails"
-        if self.healer.paused:
-            return "paused: different records fail, and none succeeds"
-        undecided = len(self.healer.undecided)
-        if undecided:
-            return f"{undecided} suspect{'s' if undecided > 1 else ''} to be judged"
-        return None
+    def look(self, now: float) -> None:
+        self._blocked.look(now, self._runtime.blocked_s, self._names(), seated=self._seated)
+
+    def _id_of(self, record: Record) -> str:
+        return self._runtime.seal.id_of(record, self.shard)
 
     def _names(self) -> dict[str, str]:
         return {"stream": self.shard.stream, "shard_id": self.shard.shard_id}

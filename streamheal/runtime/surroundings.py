@@ -15,6 +15,7 @@ from streamheal.quarantine.envelope import Envelope
 from streamheal.records import Position, Record, Shard
 from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.keeper import Keeper
+from streamheal.runtime.times import Times
 from streamheal.workers.port import Pool
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class Surroundings(Protocol):
     chronicle: Chronicle
     core_host: Host
     deaths: Counter[str]
+    times: Times
     retention_s: float | None
+    blocked_s: float
     clock: Callable[[], float]
     wall_clock: Callable[[], float]
     dice: Callable[[], float]
@@ -50,7 +53,7 @@ class Surroundings(Protocol):
     async def checkpoint(self, shard_id: str, position: Position) -> bool:
         """Whether it was kept."""
 
-    async def remember_doubt(self, shard_id: str, doubt: bool) -> None:
+    async def remember_doubt(self, shard_id: str, doubt: Position | None) -> None:
         """Durably, however long that takes."""
 
     def spawn(self, chore: Coroutine[Any, Any, None]) -> None: ...

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
 
 from streamheal.core.healer import Healer
 from streamheal.records import Shard
 from streamheal.runtime.figures import ShardFigures
 from streamheal.runtime.lag import Lag
 from streamheal.workers.port import Seat
+
+
+class Moment(Protocol):
+    """The time, by the run's own clock and in Unix time; and how long the stream keeps a record."""
+
+    clock: Callable[[], float]
+    wall_clock: Callable[[], float]
+    retention_s: float | None
 
 
 class Tally:
@@ -29,8 +39,8 @@ class Tally:
     def arrived(self, span: int, now: float) -> None:
         self._arrived[span] = now
 
-    def figures(self, *, now: float, wall_now: float, retention_s: float | None, waits_for: str | None) -> ShardFigures:
-        """As of `now` by the run's own clock, and `wall_now` in Unix time."""
+    def figures(self, host: Moment, waits_for: str | None) -> ShardFigures:
+        now, wall_now, retention_s = host.clock(), host.wall_clock(), host.retention_s
         ledger = self._healer.ledger
         first = ledger.first_open()
         for span in [span for span in self._arrived if first is None or span < first]:

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from streamheal.errors import StateError
 from streamheal.records import Position
 from streamheal.state.base import Conflict, Row, State
 
@@ -93,7 +94,8 @@ class Checkpoints:
     def read_all(self) -> dict[str, Checkpoint]:
         """By shard id: every shard that was begun, checkpointed or ended."""
         rows = self._rows.read_all(self._prefix)
-        return {row.key.removeprefix(self._prefix): _checkpoint(row.value) for row in rows}
+        found = {row.key.removeprefix(self._prefix): row.value for row in rows}
+        return {shard_id: _checkpoint(shard_id, value) for shard_id, value in found.items()}
 
     def begin(self, shard_id: str, at: str) -> None:
         """Remember from where a shard is first read, so that a restart before its first checkpoint
@@ -104,7 +106,7 @@ class Checkpoints:
         """Every record of the shard up to here is settled. Never goes back."""
 
         def forward(value: dict[str, Any]) -> dict[str, Any]:
-            there = _checkpoint(value).position
+            there = _checkpoint(shard_id, value).position
             if there is not None and there >= position:
                 return value
             return {**value, "sequence": str(position.sequence), "sub_sequence": position.sub_sequence}
@@ -126,10 +128,26 @@ class Checkpoints:
 _NOT_BEGUN: dict[str, Any] = {"sequence": None, "sub_sequence": 0, "ended": False, "began": None}
 
 
-def _checkpoint(value: dict[str, Any]) -> Checkpoint:
-    sequence = value.get("sequence")
-    position = None if sequence is None else Position(int(sequence), int(value.get("sub_sequence") or 0))
-    return Checkpoint(position, bool(value.get("ended")), value.get("began"))
+def _checkpoint(shard_id: str, value: dict[str, Any]) -> Checkpoint:
+    """To guess what a row of another kind may have meant would be to lose records, or to read them all again."""
+    sequence, sub_sequence = value.get("sequence"), value.get("sub_sequence", 0)
+    ended, began = value.get("ended", False), value.get("began")
+    understood = {
+        "sequence": sequence is None or (isinstance(sequence, str) and sequence.isascii() and sequence.isdecimal()),
+        "sub_sequence": isinstance(sub_sequence, int) and not isinstance(sub_sequence, bool) and sub_sequence >= 0,
+        "ended": isinstance(ended, bool),
+        "began": began is None or isinstance(began, str),
+    }
+    for name, right in understood.items():
+        if not right:
+            raise StateError(
+                f"the state's checkpoint of {shard_id} cannot be understood: its {name} is {value.get(name)!r}. "
+                "A later streamheal wrote it, or a hand: put it right, or delete it to read the shard anew"
+            )
+    return Checkpoint(None if sequence is None else Position(int(sequence), sub_sequence), ended, began)
+
+
+_SOMEBODY = Position(0)
 
 
 class Starts:
@@ -144,8 +162,9 @@ class Starts:
         at = _at(position)
 
         def one_more(value: dict[str, Any]) -> dict[str, Any]:
-            before = int(value.get("count") or 0) if value.get("checkpoint") == at else 0
-            return {**value, "checkpoint": at, "count": before + 1}
+            before = value.get("count") if value.get("checkpoint") == at else 0
+            # What is there may be of another version, or damaged: that must not keep a shard from starting.
+            return {**value, "checkpoint": at, "count": before + 1 if isinstance(before, int) and before > 0 else 1}
 
         return int(self._rows.change(self._prefix + shard_id, one_more)["count"])
 
@@ -159,12 +178,18 @@ class Starts:
 
         self._rows.change(self._prefix + shard_id, none)
 
-    def doubt(self, shard_id: str) -> bool:
-        """Whether the last to be set aside here was so with nobody to ask, and nothing succeeded since."""
-        return bool(self._rows.read(self._prefix + shard_id).get("doubt"))
+    def doubt(self, shard_id: str) -> Position | None:
+        """Who was set aside last here, if that was with nobody to ask and nothing has succeeded since."""
+        kept = self._rows.read(self._prefix + shard_id).get("doubt")
+        if not kept:
+            return None
+        sequence, _, sub_sequence = str(kept).partition("/")
+        if all(part.isascii() and part.isdecimal() for part in (sequence, sub_sequence)):
+            return Position(int(sequence), int(sub_sequence))
+        return _SOMEBODY  # an earlier version kept no more than that there is a doubt; or the row is damaged
 
-    def set_doubt(self, shard_id: str, doubt: bool) -> None:
-        self._rows.change(self._prefix + shard_id, lambda value: {**value, "doubt": doubt})
+    def set_doubt(self, shard_id: str, doubt: Position | None) -> None:
+        self._rows.change(self._prefix + shard_id, lambda value: {**value, "doubt": _at(doubt)})
 
 
 def _at(position: Position | None) -> str | None:
@@ -214,8 +239,13 @@ class ReplayLedger:
     def _load(self, replay_id: str) -> _Known:
         known = self._known[replay_id] = _Known({}, {})
         for row in self._chunks.read_all(f"{replay_id}/"):
-            known.chunk_of.update(dict.fromkeys(row.value["ids"], row.key))
-            known.pending.update(dict.fromkeys(id for id in row.value["ids"] if id not in row.value["outcomes"]))
+            ids, outcomes = row.value.get("ids"), row.value.get("outcomes")
+            if not (isinstance(ids, list) and isinstance(outcomes, dict) and all(isinstance(id, str) for id in ids)):
+                raise StateError(
+                    f"the state's row {row.key} of a replay cannot be understood: delete it, and replay anew"
+                )
+            known.chunk_of.update(dict.fromkeys(ids, row.key))
+            known.pending.update(dict.fromkeys(id for id in ids if id not in outcomes))
         return known
 
     def settle(self, replay_id: str, ids: Sequence[str], outcome: str) -> None:

@@ -16,10 +16,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from streamheal.runtime.figures import ShardFigures
+from streamheal.runtime.times import Times
 
 
 class Writes(Protocol):
@@ -37,6 +38,9 @@ class Snapshot(Protocol):
 
     @property
     def keeper(self) -> Writes: ...
+
+    @property
+    def times(self) -> Times: ...
 
     def figures(self) -> Sequence[ShardFigures]:
         """Every shard this host has had. Of one that was lost with records open there may be two."""
@@ -66,6 +70,18 @@ class HostCollector(Collector):
         checkpoints = CounterMetricFamily("streamheal_checkpoints", "Checkpoints kept")
         checkpoints.add_metric((), sum(shard.checkpoints for shard in shards))
         yield checkpoints
+        collateral = CounterMetricFamily(
+            "streamheal_collateral_delay_seconds", "Time that records waited behind a sick one of their key, summed up"
+        )
+        collateral.add_metric((), self._host.times.collateral_s)
+        yield collateral
+        took = self._host.times.took
+        yield HistogramMetricFamily(
+            "streamheal_process_seconds",
+            "How long records took that succeeded (batch processors: a call); up to four a second and shard are timed",
+            buckets=took.buckets(),
+            sum_value=took.sum,
+        )
 
 
 def registry(host: Snapshot) -> CollectorRegistry:

@@ -19,6 +19,7 @@ from streamheal.workers.journal import DONE, FILTERED, OPEN, RUNNING, Journal
 _ARRIVAL = re.compile(rb'pproximateArrivalTimestamp"\s*:\s*([0-9.eE+]+)')
 _MILLISECONDS_FROM = 1e11
 
+_SETTLED = bytes(state in (DONE, FILTERED) for state in range(256))
 _OPEN_AGAIN = bytes(state if state in (DONE, FILTERED) else OPEN for state in range(256))
 
 
@@ -70,10 +71,14 @@ class Book:
 
 
 class Loss(NamedTuple):
-    """What a death has cost one shard, read from its marks before anybody is told."""
+    """What a death has cost one shard, read from its marks before anybody is told.
+
+    `counted`: spans that it had decoded, and had not come to say so, with their records.
+    """
 
     running: list[Named]
     done: list[tuple[At, bool]]
+    counted: list[tuple[int, int]]
 
 
 class Books:
@@ -116,11 +121,15 @@ class Books:
         if not book.known:
             del self.spans[at.span]
 
-    def reported(self, done: wire.Finished) -> tuple[Slot, tuple[Named, ...]]:
-        """The span is over but for known records. Returns its slot, and who is known only now."""
+    def reported(self, done: wire.Finished, journal: Journal | None) -> tuple[Slot, tuple[Named, ...], int]:
+        """The span is over but for known records.
+
+        Returns its slot, who is known only now, and how many are settled by this that are not marked so.
+        """
         book = self.spans[done.span]
         slot = book.slot
         assert slot is not None, f"span {done.span} is reported twice"
+        unmarked = self._unmarked(journal, book, done) if journal is not None else 0
         held = []
         for nth, ticket in done.tickets:
             new = nth not in book.known
@@ -135,7 +144,7 @@ class Books:
         book.known = {nth: known for nth, known in book.known.items() if not known.done}
         if not book.known:
             del self.spans[done.span]
-        return slot, tuple(held)
+        return slot, tuple(held), unmarked
 
     def clear(self) -> list[Slot]:
         """Forget all. Returns the slots that were in use."""
@@ -144,6 +153,34 @@ class Books:
         return slots
 
     # -- what can be asked ---------------------------------------------------------------
+
+    def first_open(self, span: int, journal: Journal | None) -> int | None:
+        """Place of the first record of a span under way that is not settled; None: nothing of it is marked."""
+        book = self.spans.get(span)
+        if book is None or book.slot is None:
+            return None
+        page = journal.page(book.slot.index, book.serial) if journal is not None and book.given else None
+        states = page.states if page is not None else book.states
+        if states is None:
+            return None
+        settled = (nth for nth, known in book.known.items() if known.done)
+        marks = bytearray(states.translate(_SETTLED))
+        for nth in settled:
+            marks[nth : nth + 1] = b"\1" if nth < len(marks) else b""
+        found = marks.find(0)
+        return found if found >= 0 else None
+
+    def peek(self, at: At) -> Record | None:
+        """A record as it is, decoded for this once: whoever is known here is the core's, or will be."""
+        book = self.spans.get(at.span)
+        if book is None:
+            return None
+        if known := book.known.get(at.nth):
+            return known.record
+        if book.slot is None:
+            return None
+        records = book.records or self._decode(book.dialect, book.slot.view[: book.length], book.after)
+        return plain(records[at.nth]) if at.nth < len(records) else None
 
     def arrival(self) -> float | None:
         """Unix time at which the oldest record still kept arrived, as far as known."""
@@ -186,6 +223,17 @@ class Books:
             return 0
         return page.states.count(DONE) - sum(page.states[nth] == DONE for nth in book.known if nth < page.records)
 
+    def _unmarked(self, journal: Journal, book: Book, done: wire.Finished) -> int:
+        assert book.slot is not None
+        if not done.records or journal.all_done(book.slot.index, book.serial, done.records):
+            return 0
+        page = journal.page(book.slot.index, book.serial)
+        states = b"" if page is None else page.states
+        by_themselves = {*book.known, *(nth for nth, _ in done.tickets)}
+        settled = states.count(DONE) + states.count(FILTERED)
+        of_known = sum(states[nth] in (DONE, FILTERED) for nth in by_themselves if nth < len(states))
+        return max(0, done.records - len(by_themselves) - (settled - of_known))
+
     def running(self, journal: Journal) -> list[At]:
         found = []
         for book in self.spans.values():
@@ -208,6 +256,7 @@ class Books:
 
         `owed`: whether a record at this position, although marked done, is to run again.
         """
+        counted = self._believed(journal)
         running = [self.known(at).named for at in self.running(journal)]
         done: list[tuple[At, bool]] = []
         for book in self.spans.values():
@@ -216,7 +265,27 @@ class Books:
                 if owed is not None and book.states is not None and book.slot is not None:
                     book.states = self._opened_again(book, book.states, owed)
             book.given = False
-        return Loss(running, done)
+        return Loss(running, done, counted)
+
+    def _believed(self, journal: Journal) -> list[tuple[int, int]]:
+        """Which spans it had counted that nobody has heard of.
+
+        A page with another count than its span has records was overwritten by a process that ran wild. It says
+        nothing of anybody, and the span runs again: rather twice than a guess at who it was.
+        """
+        found = []
+        for book in self.spans.values():
+            if not book.given or book.slot is None:
+                continue
+            records = journal.counted(book.slot.index, book.serial)
+            if records is None:
+                continue
+            if records != len(self.records(book)):
+                book.given = False
+            elif not book.counted:
+                book.counted = True
+                found.append((book.number, records))
+        return found
 
     def halted(self) -> Halted:
         """How far all is settled that is in spans not reported, now that nothing runs any more."""

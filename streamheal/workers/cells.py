@@ -13,7 +13,7 @@ from streamheal.attempts import Attempt
 from streamheal.core.messages import At, Cause, Done, Failed, Stated
 from streamheal.records import Record
 from streamheal.workers import wire
-from streamheal.workers.deaths import death_attempt, raised_attempt
+from streamheal.workers.deaths import cause_of, death_attempt, raised_attempt
 from streamheal.workers.frames import task_title
 from streamheal.workers.process import Process
 
@@ -56,7 +56,7 @@ class Cells:
         self._live[process] = cell
         process.label = "cell"
         cell.began = self._pool.loop.time()
-        cell.due = cell.began + self._pool.initialize_s_max
+        cell.due = process.due_in(self._pool.initialize_s_max)
         process.send(wire.Alone(cell.seat.shard.shard_id, cell.seat.shard.stream, cell.record, cell.seat.after))
 
     def heard(self, process: Process, message: wire.ToHost) -> None:
@@ -68,7 +68,7 @@ class Cells:
                 process.tail.clear()
                 cell.stage = "running"
                 cell.began = self._pool.loop.time()
-                cell.due = cell.began + self._pool.watchdog.deadline_s
+                cell.due = process.due_in(self._pool.watchdog.deadline_s)
                 process.send(wire.Go())
             case wire.Unready(_, began, ended, raised):
                 attempt = raised_attempt(raised, began, ended, process, alone=True)
@@ -92,9 +92,9 @@ class Cells:
                     masked=failure.masked,
                 )
 
-    def look(self, now: float) -> None:
+    def look(self) -> None:
         for process, cell in self._live.items():
-            if now > cell.due and process.doomed is None:
+            if process.awake_s > cell.due and process.doomed is None:
                 process.kill_with_stack("overran", show=[wire.Show(0, 0, 0)])
 
     def died(self, process: Process) -> None:
@@ -109,7 +109,7 @@ class Cells:
             # The processor could not even begin: that says nothing of the record.
             attempt.message = f"while initialize ran: {attempt.message}"
             attempt.outcome, cause = "throttled", Cause.THROTTLED
-        cell.seat.listener.worker_died("cell")
+        cell.seat.listener.worker_died(cause_of(process, in_cell=True))
         self._failed(process, cause, cell.began, self._pool.loop.time(), attempt)
 
     def _failed(

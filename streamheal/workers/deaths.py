@@ -28,6 +28,7 @@ def raised_attempt(raised: Raised, began: float, ended: float, process: Process,
         exception_type=raised.exception_type,
         message=raised.message,
         traceback=raised.traceback,
+        stack=raised.stack,
         log=raised.log,
         worker=process.name,
         alone=alone,
@@ -50,7 +51,9 @@ def death_attempt(
     masks = process.facts is not None and process.facts.masks_texts
     log = process.tail.text()
     stack = process.stack
-    frames, where = told(dumped(stack, crashed=not overran, title=title)) if stack else ((), None)
+    frames, where = (
+        told(dumped(stack, crashed=not overran and process.grew is None, title=title)) if stack else ((), None)
+    )
     return Attempt(
         number=0,
         started_at=wall_time(began),
@@ -68,7 +71,28 @@ def death_attempt(
     )
 
 
+_OVERRAN = ("deadline", "initialize", "hook", "deaf")
+_STOPPED = ("stopped", "stopped again")
+
+
+def cause_of(process: Process, *, in_cell: bool = False) -> str:
+    """Why a worker died, in a word for logs and metrics."""
+    if process.grew is not None:
+        return "memory"
+    if in_cell:
+        return "cell"
+    if process.doomed in _OVERRAN:
+        return "deadline"
+    if process.doomed in _STOPPED:
+        return "stopped"
+    return "signal" if process.signal_name else "exit"
+
+
 def how_it_died(process: Process) -> str:
+    if process.grew is not None:
+        return process.grew
+    if process.doomed in _STOPPED:
+        return "the process was stopped again and again (SIGSTOP)"
     if process.signal_name is not None:
         return f"the process died of {process.signal_name}"
     return f"the process exited with code {process.exit_code}"

@@ -113,6 +113,16 @@ class Journal:
         running = at < count and not current & PAUSED
         return Page(count, bytes([DONE]) * at + bytes([RUNNING]) * running + bytes(count - at - running))
 
+    def all_done(self, slot: int, serial: int, records: int) -> bool:
+        """Whether the span ran through without trouble, as one word says; else `page` is to be asked."""
+        head, words = slot * PAGE_WORDS, self.words
+        return bool(
+            words[head + SERIAL] == serial
+            and not words[head + STATES]
+            and words[head + COUNT] == records
+            and words[head + CURRENT] == records | PAUSED
+        )
+
     def running_now(self, slot: int, serial: int) -> list[int]:
         """The places of records that run; cheaper than `page` where one is read often."""
         head = slot * PAGE_WORDS

@@ -19,18 +19,23 @@ from streamheal.records import Shard
 from streamheal.workers import wire
 from streamheal.workers.arena import Arena, Slot
 from streamheal.workers.cells import Cells
-from streamheal.workers.deaths import how_it_died
+from streamheal.workers.deaths import cause_of, how_it_died
 from streamheal.workers.facts import gather_facts
+from streamheal.workers.liveness import Liveness
+from streamheal.workers.memory import Memory, mib
 from streamheal.workers.port import Listener, TargetFacts, WorkerOptions
-from streamheal.workers.process import Process
+from streamheal.workers.process import LOOK_EVERY_S, Process
+from streamheal.workers.recycling import Recycler
 from streamheal.workers.seat import ShardSeat
-from streamheal.workers.watchdog import LOOK_EVERY_S, Watchdog
+from streamheal.workers.watchdog import Watchdog
 
 # After a death or a wish for a cell, two spares are kept for so long: the next death may be near.
 _TROUBLE_S = 60.0
 _WARMING_MAX = 2
 # Coroutines past their deadline whose stacks are asked for.
 _SHOWN_MAX = 20
+# At the end a process that was killed may be in a call that nothing interrupts.
+_CLOSE_S = 5.0
 _SPARE_RETRY_S_MIN, _SPARE_RETRY_S_MAX = 0.5, 30.0
 
 
@@ -70,7 +75,8 @@ class WorkerPool:
     ) -> None:
         self.ready_s_max, self.initialize_s_max = ready_s_max, initialize_s_max
         self.hook_s_max = options.deadline_s if hook_s_max is None else hook_s_max
-        self.watchdog = Watchdog()
+        self.watchdog, self.liveness, self.memory = Watchdog(), Liveness(log), Memory(options, log)
+        self.recycler = Recycler(self.memory, self.watchdog, log)
         self.cells = Cells(self, options.cells_max)
         self.batches = False
         self.loop: asyncio.AbstractEventLoop
@@ -106,9 +112,15 @@ class WorkerPool:
             ) from None
         if facts.error is not None:
             raise TargetError(facts.error)
+        if self.memory.each is not None and (used := process.status.anonymous_bytes or 0) > self.memory.each:
+            raise TargetError(
+                f"once imported, {self._options.target} uses {mib(used)} MiB, and a worker may use no more than "
+                f"{mib(self.memory.each)} MiB   (--worker-memory)"
+            )
         self.watchdog.deadline_s = facts.deadline_s
         self.batches = facts.mode == "batch"
         self._opened = True
+        self.memory.tell()
         self._look()
         return await gather_facts(self._options.target, facts)
 
@@ -129,8 +141,11 @@ class WorkerPool:
         processes = list(self._living)
         for process in processes:
             process.kill("close")
+        if processes:
+            await asyncio.wait([asyncio.ensure_future(process.dead.wait()) for process in processes], timeout=_CLOSE_S)
         for process in processes:
-            await process.dead.wait()
+            if not process.dead.is_set():
+                process.bury()
         self._arena.close()
 
     # -- what seats and cells ask for ------------------------------------------------------
@@ -189,7 +204,7 @@ class WorkerPool:
         self._sit(place)
 
     def _sit(self, place: Place) -> None:
-        if place.process is None or place.process.doomed is not None:
+        if place.process is None or place.process.doomed is not None or place.process.draining is not None:
             return
         for seat in place.seats:
             if seat.stage == "waiting":
@@ -208,6 +223,11 @@ class WorkerPool:
     def heard(self, process: Process, message: wire.ToHost) -> None:
         if isinstance(message, wire.Facts):
             self._warmed(process, message)
+        elif isinstance(message, wire.Heeded):
+            process.heeded_s = process.awake_s
+        elif isinstance(message, wire.Drained):
+            assert process.draining is not None
+            process.draining.discard(message.seat)
         elif self.cells.has(process):
             self.cells.heard(process, message)
         elif not isinstance(message, wire.Ready | wire.Unready) or process.doomed is None:
@@ -244,6 +264,7 @@ class WorkerPool:
 
     def died(self, process: Process) -> None:
         self._living.discard(process)
+        self.memory.died(process)
         for slot in self._late_slots.pop(process, ()):
             self._arena.give_back(slot)
         if self._closing:
@@ -257,17 +278,20 @@ class WorkerPool:
             self._warm.remove(process)
             self._log.warning("spare_died", pid=process.pid, why=how_it_died(process), again_in_s=0.0)
         elif self.cells.has(process):
-            self._say_died(process, 1, "cell")
+            self._say_died(process, 1, cause_of(process, in_cell=True))
             self.cells.died(process)
         elif process in self._seats:
             self._worker_died(process)
         self.watchdog.buried(process)
+        self.recycler.buried(process)
         self.tend()
 
     def _import_died(self, process: Process) -> None:
         last = (process.tail.text() or "").strip().rsplit("\n", 1)[-1]
         module = self._options.target.partition(":")[0]
         why = f"{module} ends the process while it is imported: {how_it_died(process)}" + (f" ({last})" if last else "")
+        if process.doomed == "import":
+            why = f"importing {module} takes longer than {self.ready_s_max:.0f} s"
         if self._first is not None and not self._first.done():
             self._first.set_result(wire.Facts(error=f"{why}   (TARGET)"))
         else:
@@ -287,18 +311,18 @@ class WorkerPool:
                 place.process = None
                 if self._warm:
                     self._settle_in(place, self._warm.popleft())
-        cause = "deadline" if process.doomed in _STOPPED else "signal" if process.signal_name else "exit"
-        by_us = process.doomed in ("by_us", "hook", "initialize")
+        cause = cause_of(process)
+        by_us = process.doomed in _NOBODYS
         self._say_died(process, total, cause)
-        if seats and process.doomed != "by_us":
+        if seats and process.doomed not in _OURS:
             seats[0].listener.worker_died(cause)
         for seat, loss in losses.items():
             past = None if overran is None else overran.get(seat, set())
             seat.bereaved(process, loss, death=death, total=total, overran=past, by_us=by_us)
 
     def _say_died(self, process: Process, running: int, cause: str) -> None:
-        # Stopped because its shard was given up: that is our doing, and nobody's trouble.
-        tell = self._log.debug if process.doomed == "by_us" else self._log.warning
+        # Because its shard was given up, or because it leaked: our doing, and nobody's trouble.
+        tell = self._log.debug if process.doomed in _OURS else self._log.warning
         tell(
             "worker_died",
             worker=process.name,
@@ -306,6 +330,7 @@ class WorkerPool:
             signal=process.signal_name,
             exit_code=process.exit_code,
             why=process.doomed,
+            state=process.state,
             running=running,
         )
 
@@ -314,35 +339,40 @@ class WorkerPool:
     def _look(self) -> None:
         if self._closing:
             return
-        now = self.watchdog.now = self.loop.time()
+        now = self.loop.time()
+        self.liveness.look(self._living, self.watchdog.step(now), now)
+        self.memory.look(self._living)
         for process, seats in list(self._seats.items()):
             if process.doomed is None:
-                self._look_at(process, list(seats.values()), now)
-        self.cells.look(now)
+                self._look_at(process, list(seats.values()))
+        self.cells.look()
+        workers = [(process, list(seats.values())) for process, seats in self._seats.items()]
+        self.recycler.look(workers, spare=bool(self._warm), now=now)
         for process in list(self._warming):
-            if now - process.started_at > self.ready_s_max:
+            if process.awake_s > self.ready_s_max:
                 process.kill("import")
         while len(self._warm) > 2 or (len(self._warm) > 1 and now > self._trouble_until and not self.cells.lacking):
             self._retire(self._warm.pop())
         self.tend()
         self._tick = self.loop.call_later(LOOK_EVERY_S, self._look)
 
-    def _look_at(self, process: Process, seats: list[ShardSeat], now: float) -> None:
+    def _look_at(self, process: Process, seats: list[ShardSeat]) -> None:
         for seat in seats:
             seat.count()
-            if seat.due is not None and now > seat.due:
+            if seat.due is not None and process.awake_s > seat.due:
                 process.kill_with_stack("initialize" if seat.stage == "initializing" else "hook")
                 return
-        late = self.watchdog.look(process, seats, now)
-        if late:
+        late = self.watchdog.look(process, seats)
+        if self.watchdog.held_out(process, late):
             process.overran = late
             show = [wire.Show(seat.number, *at) for seat, ats in late.items() for at in sorted(ats)]
             process.kill_with_stack("deadline", show[:_SHOWN_MAX])
-        elif self.watchdog.deaf(process, seats, now):
+        elif not late and self.watchdog.deaf(process, seats):
             process.kill_with_stack("deaf")
 
     def _retire(self, spare: Process) -> None:
         spare.kill("retired")
 
 
-_STOPPED = ("deadline", "initialize", "hook", "deaf")
+_OURS = ("by_us", "recycled")
+_NOBODYS = (*_OURS, "hook", "initialize", "stopped")

@@ -20,6 +20,7 @@ from streamheal.core.messages import At, Event, Give, Start
 from streamheal.records import Dialect, Position, Record, Shard
 
 Mode = Literal["plain", "async", "batch"]
+Timed = Literal["took", "waited"]
 Hook = Literal["shard_ended", "lease_lost", "shutdown_requested"]
 
 
@@ -31,6 +32,8 @@ class WorkerOptions(msgspec.Struct, kw_only=True, frozen=True):
         ordering: "shard", "key" or "none"; class attributes of the processor win.
         concurrency: Records at once per shard; default 1 plain, 100 async.
         deadline_s: Per record; per call for batches.
+        memory_each: Bytes that a process may grow to; None: no limit.
+        memory_together: Bytes that all of them may use; None: no limit.
     """
 
     target: str
@@ -39,6 +42,8 @@ class WorkerOptions(msgspec.Struct, kw_only=True, frozen=True):
     concurrency: int | None = None
     deadline_s: float = 30.0
     cells_max: int = 4
+    memory_each: int | None = None
+    memory_together: int | None = None
 
 
 class TargetFacts(msgspec.Struct, kw_only=True):
@@ -82,7 +87,11 @@ class Listener(Protocol):
         """What a process's death or a passed deadline looked like to one record that ran in it."""
 
     def worker_died(self, cause: str) -> None:
-        """For the metrics: `signal`, `exit`, `deadline` or `cell`; once a process, told to one of its shards."""
+        """For the metrics, see `deaths.cause_of`; in a cell `cell`. Once a process, told to one of its shards."""
+
+    def timed(self, what: Timed, seconds: float) -> None:
+        """For the metrics. `took`: a record, or a call of a batch processor; told of a few. `waited`:
+        records behind a sick one of their key, all of them together; told when its lane goes on."""
 
     def hook_failed(self, hook: Hook, attempt: Attempt) -> None: ...
 
@@ -125,6 +134,12 @@ class Seat(Protocol):
     def marked_done(self) -> int:
         """Records done that the core has not heard of: their span is not reported yet. For people,
         to whom a span of 10,000 slow records would seem to stand still."""
+
+    def first_open(self, span: int) -> int | None:
+        """Place of the first record that is open in a span under way, as its marks say; None: it is not begun."""
+
+    def peek(self, at: At) -> Record | None:
+        """A record that is open, known or not: for people, and without becoming known by it."""
 
     def arrival(self) -> float | None:
         """Unix time at which the oldest record still kept arrived in the stream, as far as known."""

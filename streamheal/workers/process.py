@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -22,7 +21,18 @@ from streamheal.workers.child.birth import Birth
 from streamheal.workers.journal import Journal
 from streamheal.workers.output import OutputReader, Tail
 from streamheal.workers.port import WorkerOptions
-from streamheal.workers.wire import PART_BYTES, Facts, Joiner, Message, Show, ToHost, datagrams, unpack_for_host
+from streamheal.workers.wire import (
+    PART_BYTES,
+    Again,
+    Facts,
+    Joiner,
+    Limit,
+    Message,
+    Show,
+    ToHost,
+    datagrams,
+    unpack_for_host,
+)
 
 _DATAGRAM_MAX = PART_BYTES + 64
 # Messages taken at one go, so that one talkative worker does not keep the loop from the others.
@@ -30,7 +40,10 @@ _MESSAGES_A_TURN = 256
 _PIPE_BYTES = 1 << 20
 _DUMP_BYTES = 1 << 20
 _DUMP_WAIT_S = 0.2
+_DUMP_GROWING_WAIT_S = 0.05  # it eats memory meanwhile
 _SHOW_S = 0.05
+# How often all processes are looked at.
+LOOK_EVERY_S = 0.05
 
 # Our own modules are loaded before the working folder can offer others of their names.
 _BOOT = """
@@ -57,17 +70,30 @@ class Process:
         name: For people: `worker 1 (pid 4711)`.
         facts: What it found out about the processor; None until it has imported it.
         doomed: Why we kill it, once we do; None: if it dies, it died by itself.
+        state: What it was doing when we did, as the kernel has it: `R`, `S`, `D` …; None: it died by itself.
+        awake_s: How long it could run, as far as was seen: neither it nor its host was stopped.
+        dying_s: How long ago it was killed, in the host's time awake.
+        heeded_s: When it last took a `Cancel`, on the clock of `awake_s`.
+        stops: How often it was seen stopped.
+        memory: What it used at the last look, in bytes.
+        draining: Its seats that have not said yet that they start nothing more; None: it is not emptied.
+        grew: Why it is ended for its memory, or was by the kernel; None: it is not.
     """
 
     def __init__(self, owner: Owner, options: WorkerOptions, arena: Arena, loop: asyncio.AbstractEventLoop) -> None:
         self.journal = Journal()
         self.facts: Facts | None = None
         self.doomed: str | None = None
+        self.state: str | None = None
         self.dead = asyncio.Event()
         self.tail = Tail()
         self.overran: dict[Any, set[At]] | None = None  # by seat: what the watchdog ends it for
         self.tickets_given = 0  # of the host's half of the journal's
-        self.started_at = time.monotonic()
+        self.awake_s = self.dying_s = 0.0
+        self.heeded_s = -1.0
+        self.stops = self.memory = 0
+        self.grew: str | None = None
+        self.draining: set[int] | None = None
         self._owner, self._loop = owner, loop
         self._joiner = Joiner()
         self._outbox: deque[bytes] = deque()
@@ -80,6 +106,7 @@ class Process:
         finally:
             theirs.close()
         self.label = "spare"
+        self.status = platform.ProcessStatus(self.pid)
         self._readers = [
             OutputReader(loop, pipe, lambda line, name=name: self._line(name, line))  # type: ignore[misc]  # mypy infers no lambda with defaults
             for name, pipe in (("stdout", self._popen.stdout), ("stderr", self._popen.stderr))
@@ -125,8 +152,8 @@ class Process:
     # -- talking -------------------------------------------------------------------------
 
     def send(self, message: Message) -> None:
-        if self.dead.is_set():
-            return
+        if self.dead.is_set() or (self.draining is not None and isinstance(message, Limit | Again)):
+            return  # while it is emptied nothing is to start: all that is open will be given to the next
         waits = bool(self._outbox)
         self._outbox.extend(datagrams(message))
         if not waits:
@@ -169,7 +196,7 @@ class Process:
         if (whole := self._joiner.whole(datagram)) is not None:
             try:
                 message = unpack_for_host(whole)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError):
                 self.kill("spoke gibberish")
                 return False
             if isinstance(message, Facts):
@@ -186,6 +213,17 @@ class Process:
         for reader in self._readers:
             reader.read_all()
 
+    # -- time ----------------------------------------------------------------------------
+
+    def due_in(self, seconds: float) -> float:
+        """When so much time has passed for it, on the clock of `awake_s`; never too early."""
+        return self.awake_s + seconds + LOOK_EVERY_S
+
+    def resume(self) -> None:
+        """Nobody means to stop a worker."""
+        if not self.dead.is_set():
+            os.kill(self.pid, signal.SIGCONT)
+
     # -- dying ---------------------------------------------------------------------------
 
     def kill(self, why: str) -> None:
@@ -201,7 +239,7 @@ class Process:
         """
         if self.doomed is not None or self.dead.is_set():
             return
-        self.doomed = why
+        self.doomed, self.state = why, self.status.state
         if show and self.facts is not None and self.facts.mode == "async":
             for message in show:
                 self.send(message)
@@ -212,7 +250,7 @@ class Process:
     def _ask_for_stack(self) -> None:
         if not self.dead.is_set():
             os.kill(self.pid, platform.DUMP_SIGNAL)
-            self._loop.call_later(_DUMP_WAIT_S, self._kill_group)
+            self._loop.call_later(_DUMP_WAIT_S if self.grew is None else _DUMP_GROWING_WAIT_S, self._kill_group)
 
     def _kill_group(self) -> None:
         # Not once it is reaped: its number may be another's by then.
@@ -224,18 +262,26 @@ class Process:
                 pass
 
     def _died(self) -> None:
-        """First what it said, then that it is dead: its last reports still lie in the socket."""
         self._kill_group()  # what it started goes with it
+        self._popen.wait()
+        if not self.dead.is_set():
+            self.bury()
+
+    def bury(self) -> None:
+        """First what it said, then that it is dead: its last reports still lie in the socket.
+
+        One that was killed and does not die is buried all the same: it never comes back to its own code.
+        """
         while self._read():
             pass
         self._loop.remove_reader(self._sock.fileno())
         self._loop.remove_writer(self._sock.fileno())
-        self._popen.wait()
         for reader in self._readers:
             reader.close()
         self._stack = self._read_stack()
         self.dead.set()
         self._sock.close()
+        self.status.close()
         os.close(self._dump)
         self._owner.died(self)
         self.journal.close()

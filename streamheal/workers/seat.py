@@ -51,12 +51,13 @@ class ShardSeat:
         self.process: Process | None = None
         self.number = 0  # of this stay in a process
         self.stage = "out"  # out, waiting, initializing, in, ending
-        self.due: float | None = None  # by when `initialize` or the hook must have returned
+        self.began = 0.0  # `initialize` or the hook; `due`: its end at the latest, in its process's time
+        self.due: float | None = None
         self.start_as: Start | None = None
         self.after: tuple[str, int] | None = None  # the shard's checkpoint
         self._pool = pool
         self.books = Books(shard.shard_id)
-        self._unstated = Unstated(shard.shard_id)
+        self.unstated = Unstated(shard.shard_id)
         self._again = 0  # spans that were made of what runs again; they are numbered downwards
         self._timer: asyncio.TimerHandle | None = None
         self._hook: Hook | None = None
@@ -77,7 +78,7 @@ class ShardSeat:
         """There is a process: initialize the processor in it."""
         assert self.start_as is not None
         self.process, self.number, self.stage = process, number, "initializing"
-        self.due = self._pool.loop.time() + self._pool.initialize_s_max
+        self.began, self.due = self._pool.loop.time(), process.due_in(self._pool.initialize_s_max)
         lanes_max, limit, _ = self.start_as
         self._send(wire.Take(number, self.shard.shard_id, self.shard.stream, lanes_max, limit, self.after))
 
@@ -139,7 +140,7 @@ class ShardSeat:
             known.ticket = HOST_TICKETS_FROM + process.tickets_given
             process.tickets_given += 1
             process.journal.set_ticket(known.ticket, FAILED if held else OPEN)
-            kept.append(wire.Kept(nth, known.ticket, held, known.record, known.keyless))
+            kept.append(wire.Kept(nth, known.ticket, held, known.record, known.keyless, nth in give.ask))
         if kept:
             self._send(wire.Regive(self.number, book.number, tuple(kept)))
 
@@ -174,6 +175,12 @@ class ShardSeat:
     def forget(self, at: At) -> None:
         self.books.forget(at)
 
+    def first_open(self, span: int) -> int | None:
+        return self.books.first_open(span, None if self.process is None else self.process.journal)
+
+    def peek(self, at: At) -> Record | None:
+        return self.books.peek(at)
+
     def arrival(self) -> float | None:
         return self.books.arrival()
 
@@ -188,13 +195,15 @@ class ShardSeat:
                 self._finished(message)
             case wire.Witness(_, since, until):
                 self.listener.happened(Witnessed(since, until))
+            case wire.Took() | wire.Waited():
+                self.listener.timed("took" if isinstance(message, wire.Took) else "waited", message.seconds)
             case wire.Succeeded(_, span, nth, filtered):
                 self._succeeded(At(span, nth), filtered)
             case wire.Failure():
                 self._failed(message)
             case wire.Stated(_, sequence, sub_sequence, owes):
                 position = None if sequence is None else Position(int(sequence), sub_sequence)
-                self._unstated.stated(position, owes)
+                self.unstated.stated(position, owes)
                 self.listener.happened(Stated(position, owes))
             case wire.Ready():
                 self.stage, self.due = "in", None
@@ -229,14 +238,14 @@ class ShardSeat:
 
     def _finished(self, done: wire.Finished) -> None:
         last = None if done.sequence is None else Position(int(done.sequence), done.sub_sequence)
-        self._unstated.reported(self.books.spans[done.span], last, (nth for nth, _ in done.tickets))
-        slot, held = self.books.reported(done)
+        self.unstated.reported(self.books.spans[done.span], last, (nth for nth, _ in done.tickets))
+        slot, held, unmarked = self.books.reported(done, None if self.process is None else self.process.journal)
         self._pool.give_back(slot)
-        self.listener.happened(SpanDone(done.span, done.records, last, done.filtered, held))
+        self.listener.happened(SpanDone(done.span, done.records, last, done.filtered, held, unmarked))
 
     def _succeeded(self, at: At, filtered: bool) -> None:
-        if self._unstated.owes:
-            self._unstated.succeeded(self.books.known(at).record)
+        if self.unstated.owes:
+            self.unstated.succeeded(self.books.known(at).record)
         self.books.settled(at)
         self.listener.happened(Done(at, filtered))
 
@@ -275,48 +284,40 @@ class ShardSeat:
     def lost(self) -> Loss:
         """Read what the dead process has marked. Nobody is told yet but of spans it had counted."""
         if self.process is None or self.stage not in ("in", "ending"):
-            return Loss([], [])
-        for book in list(self.books.spans.values()):
-            self._count(book)
-        return self.books.lost(self.process.journal, self._unstated.beyond if self._unstated.owes else None)
+            return Loss([], [], [])
+        loss = self.books.lost(self.process.journal, self.unstated.beyond if self.unstated.owes else None)
+        for counted in loss.counted:
+            self.listener.happened(SpanCounted(*counted))
+        return loss
 
     def bereaved(
         self, process: Process, loss: Loss, *, death: int, total: int, overran: set[At] | None, by_us: bool
     ) -> None:
         """The process has died around this shard. `overran`: None if no deadline was the reason."""
-        stage, due = self.stage, self.due or 0.0
+        stage = self.stage
         self.stage, self.process, self.due = "out", None, None
         if stage == "initializing":
             overran_it = process.doomed == "initialize"
-            attempt = death_attempt(process, due - self._pool.initialize_s_max, overran=overran_it)
+            attempt = death_attempt(process, self.began, overran=overran_it)
             self._pool.seat_left(self)
             self.listener.initialize_failed(attempt)
             return
         if stage == "ending":
-            began = due - self._pool.hook_s_max
-            self._end_over(death_attempt(process, began, overran=process.doomed == "hook"))
+            self._end_over(death_attempt(process, self.began, overran=process.doomed == "hook"))
             return
         for record in loss.running if not by_us else ():
             self.listener.died(record.at, self._attempt(process, record.at, overran))
         kept, again = self._kept(loss)
+        late = () if overran is None or self._pool.batches else tuple(sorted(overran))
         self.listener.happened(
-            WorkerDied(
-                death,
-                tuple(loss.running),
-                tuple(loss.done),
-                () if overran is None or self._pool.batches else tuple(sorted(overran)),
-                total,
-                by_us,
-                kept,
-                again,
-            )
+            WorkerDied(death, tuple(loss.running), tuple(loss.done), late, total, by_us, kept, again)
         )
         if self._halting:
             self.listener.happened(self.books.halted())
 
     def _kept(self, loss: Loss) -> tuple[bool, RunsAgain | None]:
         """Whether all that the processor owed can run again, and the span that was made of it."""
-        unstated = self._unstated
+        unstated = self.unstated
         for at, _ in loss.done if unstated.owes else ():
             unstated.succeeded(self.books.known(at).record)
         owed = unstated.line()
@@ -348,7 +349,7 @@ class ShardSeat:
         if self.process is None or self.stage != "in":
             self._end_over(None)
             return
-        self.stage, self.due = "ending", self._pool.loop.time() + self._pool.hook_s_max
+        self.stage, self.began, self.due = "ending", self._pool.loop.time(), self.process.due_in(self._pool.hook_s_max)
         self._send(wire.End(self.number, hook))
 
     def _end_over(self, failed: Attempt | None) -> None:
@@ -390,7 +391,7 @@ class ShardSeat:
 
     def _forget_all(self, process: Process | None) -> None:
         """Slots that a living process may still read are free once it is dead."""
-        self._unstated.clear()
+        self.unstated.clear()
         slots = self.books.clear()
         if process is None:
             for slot in slots:

@@ -1,49 +1,93 @@
 """Who has run for too long. The host alone keeps time: workers write none, and cannot stop this.
 
 Every 50 ms the marks are compared with what they were: a record that is seen running at one
-look after another has been running since the first of them.
+look after another has been running since the first of them. A coroutine past its deadline is
+cancelled; everything else, and one that does not end, is stopped with its process.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from streamheal.core.messages import At
+from streamheal.workers import wire
 from streamheal.workers.journal import CALLS_WORD
-from streamheal.workers.process import Process
+from streamheal.workers.process import LOOK_EVERY_S, Process
 
 if TYPE_CHECKING:
     from streamheal.workers.seat import ShardSeat
 
-LOOK_EVERY_S = 0.05
+# A gap between two looks counts as no more than this: what passes while nobody looks, because the host
+# was stopped or starved, is held against no record.
+_STEP_S_MAX = 2 * LOOK_EVERY_S
+_GRACE_S_MIN, _GRACE_S_MAX = 0.1, 1.0
+# An event loop that turns takes a message at once. One that stands keeps everybody waiting.
+_HEEDS_S_MAX = 0.1
 
 _Run = tuple["ShardSeat", At]
+
+
+class _Since(NamedTuple):
+    """`awake_s` is the process's own time, in which records are late; `at` is everybody's."""
+
+    at: float
+    awake_s: float
 
 
 class Watchdog:
     def __init__(self) -> None:
         self.deadline_s = float("inf")
-        self._seen: dict[Process, dict[_Run, float]] = {}
+        self._seen: dict[Process, dict[_Run, _Since]] = {}
         self._calls: dict[Process, int] = {}
         self._waits_since: dict[Process, float] = {}
+        self._asked: dict[Process, dict[_Run, float]] = {}
         self.now = 0.0  # of the last look
 
-    def look(self, process: Process, seats: list[ShardSeat], now: float) -> dict[ShardSeat, set[At]]:
+    @property
+    def grace_s(self) -> float:
+        """How long a coroutine that was cancelled may take to end."""
+        return min(_GRACE_S_MAX, max(_GRACE_S_MIN, self.deadline_s / 10))
+
+    def step(self, now: float) -> float:
+        """A look begins. Returns how much time has passed that counts."""
+        step_s, self.now = min(now - self.now, _STEP_S_MAX), now
+        return step_s
+
+    def look(self, process: Process, seats: list[ShardSeat]) -> dict[ShardSeat, set[At]]:
         """Compare with the last look. Returns what is past its deadline, by shard."""
         before = self._seen.get(process, {})
         calls = process.journal.words[CALLS_WORD]
         if self._calls.get(process) != calls:
             # The same records in another call of a batch processor is another run.
             self._calls[process], before = calls, {}
-        running = {(seat, at): before.get((seat, at), now) for seat in seats for at in seat.running()}
+        first = _Since(self.now, process.awake_s)
+        running = {(seat, at): before.get((seat, at), first) for seat in seats for at in seat.running()}
         self._seen[process] = running
         late: dict[ShardSeat, set[At]] = {}
         for (seat, at), since in running.items():
-            if now - since > self.deadline_s:
+            if process.awake_s - since.awake_s > self.deadline_s:
                 late.setdefault(seat, set()).add(at)
         return late
 
-    def deaf(self, process: Process, seats: list[ShardSeat], now: float) -> bool:
+    def held_out(self, process: Process, late: dict[ShardSeat, set[At]]) -> bool:
+        """Whether one of these is still running although it was asked to end, some time ago.
+
+        Only coroutines can be asked; all others have had their time.
+        """
+        if process.facts is None or process.facts.mode != "async":
+            return bool(late)
+        asked, now = self._asked.get(process, {}), process.awake_s
+        still = {(seat, at): asked.get((seat, at)) for seat, ats in late.items() for at in ats}
+        for (seat, at), since in still.items():
+            if since is None:
+                process.send(wire.Cancel(seat.number, at.span, at.nth))
+        self._asked[process] = {run: now if since is None else since for run, since in still.items()}
+        return any(
+            since is not None and now - since > (self.grace_s if process.heeded_s >= since else _HEEDS_S_MAX)
+            for since in still.values()
+        )
+
+    def deaf(self, process: Process, seats: list[ShardSeat]) -> bool:
         """Whether it has not taken what it was given, though nothing runs: no record holds it up.
 
         A thread that user code left behind may hold the interpreter, or our descriptors are closed.
@@ -52,11 +96,17 @@ class Watchdog:
         if not waits or any(seat.due is not None for seat in seats):
             self._waits_since.pop(process, None)
             return False
+        now = process.awake_s
         return now - self._waits_since.setdefault(process, now) > self.deadline_s
+
+    def runs(self, process: Process) -> dict[_Run, _Since]:
+        """What ran at the last look; a record that runs again is another run."""
+        return self._seen.get(process, {})
 
     def since(self, process: Process, seat: ShardSeat, at: At) -> float:
         """When it was first seen running; where it never was, the last look."""
-        return self._seen.get(process, {}).get((seat, at), self.now)
+        since = self._seen.get(process, {}).get((seat, at))
+        return self.now if since is None else since.at
 
     def forget(self, process: Process, seat: ShardSeat, at: At) -> None:
         """It failed: running again would be another run."""
@@ -66,4 +116,5 @@ class Watchdog:
     def buried(self, process: Process) -> None:
         self._seen.pop(process, None)
         self._calls.pop(process, None)
+        self._asked.pop(process, None)
         self._waits_since.pop(process, None)

@@ -1,7 +1,9 @@
 """What host and worker say to each other: whole messages over a socket that keeps them whole.
 
-    host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Leave · End · Show · Alone · Go
+    host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Leave · End · Show · Cancel
+                      Drain · Alone · Go
     worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Stated · Ended
+                      Took · Waited · Heeded · Drained
 
 A clean span costs one `Give` and one `Finished`, whatever its size. A message too long for
 one datagram goes in parts.
@@ -66,6 +68,7 @@ class Kept(msgspec.Struct, array_like=True):
     held: bool
     record: Record
     keyless: bool = False
+    ask: bool = False
 
 
 class Regive(Message):
@@ -118,6 +121,20 @@ class Show(Message):
     nth: int
 
 
+class Cancel(Message):
+    """This record's coroutine is past its deadline: end it, if it lets itself be ended."""
+
+    seat: int
+    span: int
+    nth: int
+
+
+class Drain(Message):
+    """Start no more records of this shard, whatever was said before; say so."""
+
+    seat: int
+
+
 class Alone(Message):
     """Be a cell: make and initialize a processor for this one record; wait for `Go`, then run it."""
 
@@ -131,7 +148,7 @@ class Go(Message):
     """Run it now: everything printed until here has been read."""
 
 
-ToWorker = Take | Give | Regive | Limit | Again | Settled | Curious | Leave | End | Show | Alone | Go
+ToWorker = Take | Give | Regive | Limit | Again | Settled | Curious | Leave | End | Show | Cancel | Drain | Alone | Go
 
 
 # --- worker to host -------------------------------------------------------------------
@@ -163,6 +180,7 @@ class Raised(msgspec.Struct, array_like=True):
     log: str | None
     frames: tuple[str, ...]
     where: str | None
+    stack: str | None = None
 
 
 class Ready(Message):
@@ -238,7 +256,36 @@ class Ended(Message):
     raised: Raised | None = None
 
 
-ToHost = Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended
+class Took(Message):
+    """How long one record took, or one call of a batch processor; told of a few."""
+
+    seat: int
+    seconds: float
+
+
+class Waited(Message):
+    """A blocked lane goes on: so long its records have waited behind its head, all of them together."""
+
+    seat: int
+    seconds: float
+
+
+class Heeded(Message):
+    """The event loop turns: `Cancel` was taken."""
+
+    seat: int
+
+
+class Drained(Message):
+    """What runs now is marked as running, and nothing more will start."""
+
+    seat: int
+
+
+ToHost = (
+    Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended | Took | Waited
+    | Heeded | Drained
+)  # fmt: skip
 
 pack = msgspec.msgpack.Encoder().encode
 unpack_for_worker = msgspec.msgpack.Decoder(ToWorker).decode

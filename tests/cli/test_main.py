@@ -21,7 +21,7 @@ def test_the_version_is_printed() -> None:
 def test_help_names_every_command() -> None:
     code, out, _ = call("--help")
     assert code == 0
-    for command in ("run", "quarantine", "replay", "local", "demo"):
+    for command in ("run", "quarantine", "replay", "audit", "local", "demo"):
         assert f" {command} " in out
 
 

@@ -74,10 +74,11 @@ def test_every_setting_can_come_from_every_source(folder: Path) -> None:
         "target": "a:b", "stream": "s", "engine": "kcl", "application": "x", "from": "LATEST",
         "worker_id": "w1", "kcl_properties": str(folder / "kcl.properties"), "kcl_heap": "300MiB",
         "until_caught_up": "true", "quarantine": "s3://bucket/prefix", "state": "dynamodb:table", "workers": "2",
-        "concurrency": "9", "ordering": "none", "deadline_s": "1.5", "on_poison": "skip", "attempts_max": "2",
-        "retry_s_min": "0.1", "retry_s_max": "7", "patience_s": "8", "checkpoint_s": "2", "shutdown_s": "3",
+        "concurrency": "9", "ordering": "none", "deadline_s": "1.5", "worker_memory": "1GiB",
+        "on_poison": "skip", "attempts_max": "2", "retry_s_min": "0.1", "retry_s_max": "7", "patience_s": "8",
+        "checkpoint_s": "2", "shutdown_s": "3",
         "open_records_max": "10", "open_bytes_max": "1MiB", "http": "off", "emf": "true", "log_level": "debug",
-        "region": "eu-west-1", "profile": "me", "endpoint_url": "http://127.0.0.1:4566",
+        "blocked_s": "9", "region": "eu-west-1", "profile": "me", "endpoint_url": "http://127.0.0.1:4566",
     }  # fmt: skip
     assert set(texts) == {one.key for one in every_setting()}
 

@@ -42,10 +42,15 @@ class Telling:
     """One shard with one span of records 1, 2, 3 …; every method is something that happens at `now`."""
 
     def __init__(
-        self, records: int = 10, policy: Policy | None = None, host: Host | None = None, shard_id: str = "shard"
+        self,
+        records: int = 10,
+        policy: Policy | None = None,
+        host: Host | None = None,
+        shard_id: str = "shard",
+        doubt: Position | None = None,
     ) -> None:
         self.policy = policy or Policy(checkpoint_s=0.0)
-        self.healer = Healer(shard_id, self.policy, host or Host(self.policy))
+        self.healer = Healer(shard_id, self.policy, host or Host(self.policy), doubt=doubt)
         self.records = records
         self._events = 0
         self.healer.begin()

@@ -61,6 +61,23 @@ def test_a_hang_needs_to_overrun_alone_once() -> None:
     assert verdict_of(story.another_succeeds(now=63.0)) is Verdict.WITNESSED
 
 
+def test_a_coroutine_cancelled_at_its_deadline_is_not_judged_before_it_has_overrun_alone() -> None:
+    """Successes all around it convict nobody: a neighbour may have held the event loop meanwhile."""
+    story = Telling()
+    for second in range(1, 32):
+        story.another_succeeds(now=float(second))
+    assert story.fails(3, now=31.5, cause=Cause.OVERRAN, took_s=30.0) == [RunAlone(at(3))]
+    for second in range(32, 63):
+        assert verdict_of(story.another_succeeds(now=float(second))) is None
+    story.fails(3, now=62.5, cause=Cause.OVERRAN, alone=True, took_s=30.0)
+    assert verdict_of(story.another_succeeds(now=63.0)) is Verdict.WITNESSED
+
+
+def test_a_coroutine_cancelled_in_a_replay_stays_at_once() -> None:
+    story = Telling(policy=Policy(replaying=True))
+    assert verdict_of(story.fails(3, now=31.0, cause=Cause.OVERRAN, took_s=30.0)) is Verdict.STAYS
+
+
 def test_records_behind_the_suspect_wait_for_it_in_the_next_worker() -> None:
     """3 raised and waits, 4 is queued behind it, 1 was set aside: the next worker hears of each."""
     story = Telling()
@@ -77,8 +94,9 @@ def test_records_behind_the_suspect_wait_for_it_in_the_next_worker() -> None:
 def test_a_batch_names_all_its_records_and_they_run_one_by_one() -> None:
     policy = Policy(batches=True, cells_max=2)
     story = Telling(policy=policy)
-    said = story.dies(1, 2, 3, 4, now=1.0)
-    assert [decision for decision in said if isinstance(decision, RunAlone)] == [RunAlone(at(1)), RunAlone(at(2))]
+    story.dies(1, 2, 3, 4, now=1.0)
+    said = [story.happens(Failed(record(n), Cause.SUSPECTED, 1.0, 1.0), 1.0) for n in (1, 2, 3)]
+    assert said == [[RunAlone(at(1))], [RunAlone(at(2))], []]
     assert story.done_alone(1, now=1.1) == [Settle(at(1)), RunAlone(at(3))]
 
 
@@ -241,6 +259,25 @@ def test_who_is_to_be_asked_for_is_not_forgotten_when_a_worker_dies() -> None:
     healer = Healer("shard", policy, Host(policy), starts=2)
     healer.handle(SpanArrived(1, 10, suspects=(4,)), 0.0)
     assert Give(1, ask=(4,)) in healer.handle(WorkerDied(1, ()), 0.1)
+
+
+def test_records_of_a_batch_that_died_are_suspects_each_in_its_turn() -> None:
+    """4 may be of the same key as 3, which only the worker knows: it must not run beside it, or before it."""
+    story = Telling(policy=Policy(batches=True))
+    assert story.dies(3, 4, now=1.0) == [Start(None, None, 0.0), Give(1, rest=True, queued=(2, 3), ask=(2, 3))]
+    assert story.happens(Failed(record(3), Cause.SUSPECTED, 1.1, 1.1), 1.1) == [RunAlone(at(3))]
+    assert Give(1, rest=True, queued=(3,), hold=(2,), ask=(3,)) in story.dies(now=1.2)
+    assert story.done_alone(3, now=1.3) == [Settle(at(3))]
+    assert story.happens(Failed(record(4), Cause.SUSPECTED, 1.4, 1.4), 1.4) == [RunAlone(at(4))]
+
+
+def test_who_is_to_be_asked_for_is_so_in_a_span_that_was_reported() -> None:
+    """All of it but the suspects is settled, and another worker dies."""
+    story = Telling(policy=Policy(batches=True))
+    story.dies(3, 4, now=1.0)
+    story.happens(Failed(record(3), Cause.SUSPECTED, 1.1, 1.1), 1.1)
+    story.the_rest_is_done(1.2)
+    assert Give(1, rest=False, queued=(3,), hold=(2,), ask=(3,)) in story.dies(now=1.3)
 
 
 def test_a_stopped_shard_leaves_its_checkpoint_behind() -> None:

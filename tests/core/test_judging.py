@@ -226,7 +226,26 @@ def test_the_only_one_left_is_set_aside_after_patience_and_one_more_try_alone() 
     story.fails(10, now=1.0)
     assert story.keeps_failing_alone(10, now=1.0, until=60.0) == []
     assert story.keeps_failing_alone(10, now=60.0, until=62.0) == [Quarantine(at(10), Verdict.NOBODY_ELSE)]
-    assert story.healer.doubt
+    assert story.healer.doubt == Position(10)
+
+
+def test_a_doubt_about_a_record_is_not_held_against_itself() -> None:
+    """Its host died when it was set aside and not yet passed: the next life judges it again, and decides."""
+    story = Telling(1, Policy(attempts_max=1, patience_s=60.0), doubt=Position(1))
+    story.the_rest_is_done(0.9, 1)
+    story.fails(1, now=1.0)
+    assert story.healer.doubt is None
+    found = story.keeps_failing_alone(1, now=1.0, until=63.0)
+    assert found == [Quarantine(at(1), Verdict.NOBODY_ELSE)]
+    assert story.healer.doubt == Position(1)
+
+
+def test_whoever_fails_after_one_that_had_nobody_to_ask_is_not_set_aside() -> None:
+    """Two failing one after the other, and nothing in between, may be an outage; a host's death makes no difference."""
+    story = Telling(1, Policy(attempts_max=1, patience_s=60.0), doubt=Position(0))
+    story.the_rest_is_done(0.9, 1)
+    story.fails(1, now=1.0)
+    assert story.keeps_failing_alone(1, now=1.0, until=400.0) == []
 
 
 def test_whoever_succeeds_at_that_last_try_is_done() -> None:

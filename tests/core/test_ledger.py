@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamheal.core.balance import weigh
 from streamheal.core.case import Case, Phase
 from streamheal.core.ledger import Ledger
 from streamheal.core.messages import At, Named, RunsAgain
@@ -149,6 +150,8 @@ def test_no_order_of_settling_passes_an_open_record(
         unreported = [span for span in range(3) if span not in reported]
         first_open = min([*open_ones, *(span * 10 for span in unreported)], default=30)
         assert ledger.watermark() == (Position(first_open) if first_open else None)
+        mark = ledger.watermark()
+        assert mark is None or weigh(ledger, mark) is None
         assert ledger.first_open() == (first_open // 10 if first_open < 30 else None)
         assert ledger.first_unreported() == min(unreported, default=None)
         assert (ledger.unreported, ledger.uncounted) == (len(unreported), 3 - len(counted))

@@ -25,6 +25,7 @@ from streamheal.core.messages import (
 )
 from streamheal.core.patience import Patience
 from streamheal.core.policy import Policy
+from streamheal.records import Position
 from tests.core.telling import Telling, at, record
 
 PAUSING = Policy(attempts_max=1, patience_s=1e6, checkpoint_s=1e9, pause_s_min=5.0)
@@ -82,7 +83,7 @@ def test_a_success_that_ended_with_the_last_failure_ends_the_pause() -> None:
 
 def test_in_doubt_one_failing_record_is_an_outage() -> None:
     """The last verdict said that nobody was left to ask. It counts for one more record that fails."""
-    for doubt, pauses in ((True, True), (False, False)):
+    for doubt, pauses in ((Position(9), True), (None, False)):
         healer = Healer("shard", PAUSING, Host(PAUSING), doubt=doubt)
         healer.handle(SpanArrived(1, 10), 0.0)
         healer.handle(SpanCounted(1, 10), 0.0)
@@ -91,8 +92,8 @@ def test_in_doubt_one_failing_record_is_an_outage() -> None:
 
 
 def test_a_doubt_that_outlived_its_host_ends_with_the_first_success() -> None:
-    healer = Healer("shard", PAUSING, Host(PAUSING), doubt=True)
-    assert healer.doubt
+    healer = Healer("shard", PAUSING, Host(PAUSING), doubt=Position(9))
+    assert healer.doubt == Position(9)
     healer.handle(Witnessed(1.0, 1.5), 1.5)
     assert not healer.doubt
 

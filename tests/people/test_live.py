@@ -182,6 +182,23 @@ def test_a_replay_shows_how_far_it_is() -> None:
         ("record_cleared", {"sequence_number": "4963812345"}, "a record was suspect, ran alone, and is done"),
         ("shard_paused", {"why": "nothing succeeds"}, "paused: nothing succeeds; it probes until something succeeds"),
         ("shard_resumed", {}, "goes on: something succeeded"),
+        (
+            "shard_blocked",
+            {
+                "id": "7f3k9x2mzzz",
+                "for_s": 61.2,
+                "attempts": 2,
+                "waits_for": "its next try in 7 s",
+                "last_failure": "KeyError: 'customer'",
+            },
+            "7f3k9x2m waits for 61.2 s, after 2 tries for its next try in 7 s (last: KeyError: 'customer')",
+        ),
+        (
+            "shard_blocked",
+            {"for_s": 60.0, "waits_for": "the engine to acknowledge a checkpoint", "attempts": 0},
+            "all of it waits for 60.0 s for the engine to acknowledge a checkpoint",
+        ),
+        ("shard_unblocked", {"after_s": 75.0}, "moves on after 75.0 s"),
         ("shard_complete", {}, "complete: every record of it is settled"),
         (
             "quarantine_unavailable",

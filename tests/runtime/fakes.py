@@ -142,6 +142,13 @@ class FakeSeat:
     def marked_done(self) -> int:
         return 0
 
+    def first_open(self, span: int) -> int | None:
+        places = sorted(at.nth for at in self.records if at.span == span and at not in self._pool.settled)
+        return places[0] if places else None
+
+    def peek(self, at: At) -> Record | None:
+        return self.records.get(at)
+
     def arrival(self) -> float | None:
         return None
 
@@ -258,6 +265,7 @@ class FakeStarts:
     def __init__(self) -> None:
         self.counted: list[tuple[str, Position | None]] = []
         self.forgotten: list[str] = []
+        self.doubts: list[Position | None] = []
 
     def forget(self, shard_id: str, position: Position | None, count: int) -> None:
         self.forgotten.append(shard_id)
@@ -266,10 +274,11 @@ class FakeStarts:
         self.counted.append((shard_id, position))
         return 1
 
-    def doubt(self, shard_id: str) -> bool:
-        return False
+    def doubt(self, shard_id: str) -> Position | None:
+        return self.doubts[-1] if self.doubts else None
 
-    def set_doubt(self, shard_id: str, doubt: bool) -> None: ...
+    def set_doubt(self, shard_id: str, doubt: Position | None) -> None:
+        self.doubts.append(doubt)
 
 
 def attempt(outcome: str, exception_type: str | None) -> Attempt:

@@ -40,6 +40,24 @@ async def run():
 raise SystemExit(stoppable(run()))
 """
 
+ENDING = """
+import atexit, os, signal
+from streamheal.runtime.driving import stoppable
+
+async def run():
+    return 3
+
+def late():
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("closed", flush=True)
+
+atexit.register(late)  # called after what is registered later
+code = stoppable(run())
+for _ in range({times}):
+    os.kill(os.getpid(), signal.SIGTERM)
+raise SystemExit(code)
+"""
+
 
 def _ended(script: str, times: int) -> tuple[int, bytes]:
     command = [sys.executable, "-c", script.replace("{times}", str(times))]
@@ -54,6 +72,15 @@ def test_a_signal_while_all_is_given_back_is_what_is_done_already() -> None:
 
 def test_a_second_signal_ends_everything_at_once() -> None:
     assert _ended(CLOSING, 2) == (143, b"")
+
+
+def test_a_signal_while_python_ends_leaves_the_exit_code_as_it_is() -> None:
+    """It was over, and somebody asks it to stop: before the interpreter is taken down, and in the midst of that."""
+    assert _ended(ENDING, 1) == (3, b"closed")
+
+
+def test_a_second_signal_while_python_ends_does_not_wait_for_it() -> None:
+    assert _ended(ENDING, 2) == (143, b"")
 
 
 def test_a_signal_during_the_start_gives_back_what_was_opened() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
 import structlog
 from prometheus_client.core import Metric
 
+from streamheal.core.messages import Cause
 from streamheal.core.policy import Policy
 from streamheal.engines.base import Batch
 from streamheal.records import Dialect, Record, Shard
@@ -20,7 +23,7 @@ from streamheal.runtime.lag import Lag
 from streamheal.runtime.runtime import Runtime
 from streamheal.web.metrics import HostCollector
 from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts
-from tests.runtime.test_runtime import fine
+from tests.runtime.test_runtime import _seal, fine
 
 SHARD = Shard("shard-0", "orders")
 PATIENT = Policy(retry_s_min=0.01, shutdown_s=0.0)
@@ -72,13 +75,13 @@ class Held(FakeEngine):
 
 class Host:
     def __init__(self, handler: Callable[[Record], None] = fine) -> None:
-        self.engine, self.pool = Held(), FakePool(handler)
+        self.engine, self.pool, self.shelf = Held(), FakePool(handler), FakeShelf()
         self.started = asyncio.Event()
         self.stopped = asyncio.Event()
         chronicle = Chronicle(structlog.get_logger())
         chronicle.listen(self._heard)
         self.runtime = Runtime(
-            engine=self.engine, pool=self.pool, policy=PATIENT, keeper=Keeper(FakeShelf(), chronicle), seal=NoSeal(),
+            engine=self.engine, pool=self.pool, policy=PATIENT, keeper=Keeper(self.shelf, chronicle), seal=NoSeal(),
             starts=FakeStarts(), chronicle=chronicle, retention_s=86_400.0,
         )  # fmt: skip
 
@@ -94,11 +97,8 @@ class Host:
         await self.started.wait()
 
     async def reads(self, *numbers: int) -> None:
-        slot = self.runtime.take_slot()
-        assert slot is not None
-        slot.view[: len(numbers)] = bytes(numbers)
         before = self.read()
-        self.runtime.batch_arrived(SHARD.shard_id, Batch(slot, len(numbers), Dialect.DAEMON))
+        self.runtime.batch_arrived(SHARD.shard_id, batch(self, *numbers))
         self.runtime.lag_measured(SHARD.shard_id, 1.5, at_tip=False)
         while self.read() < before + len(numbers):  # noqa: ASYNC110 - the fake worker counts in a later turn
             await asyncio.sleep(0)
@@ -117,6 +117,13 @@ class Host:
             key = sample.name.removeprefix("streamheal_"), sample.labels.get("shard", "")
             found[key] = found.get(key, 0.0) + sample.value
         return found
+
+
+def batch(host: Host, *numbers: int) -> Batch:
+    slot = host.runtime.take_slot()
+    assert slot is not None
+    slot.view[: len(numbers)] = bytes(numbers)
+    return Batch(slot, len(numbers), Dialect.DAEMON)
 
 
 class NoSeal:
@@ -247,3 +254,76 @@ def test_a_shard_that_stopped_for_a_human_goes_on_to_tell_how_far_behind_it_fall
         assert not any(shard == "shard-0" for _, shard in host.scrape())
 
     held(story, dies_beside_others)
+
+
+# -- at every scrape -----------------------------------------------------------------------------
+
+
+def adds_up(found: dict[tuple[str, str], float], shard_id: str = "shard-0") -> bool:
+    def sum_of(name: str) -> float:
+        return found.get((name, shard_id), 0.0)
+
+    settled = sum(sum_of(f"records_{how}_total") for how in ("done", "quarantined", "filtered"))
+    return sum_of("records_read_total") == settled + sum_of("records_in_flight")
+
+
+def test_the_records_add_up_while_shards_are_lost_and_begun_anew_and_a_scraper_asks() -> None:
+    """Each turn of the loop is a moment at which somebody may ask; the shard is lost with records
+    open, with none open, while it is begun, and while a batch is decoded."""
+    scrapes = 0
+
+    async def story(host: Host) -> None:
+        async def scrape() -> None:
+            nonlocal scrapes
+            while True:
+                assert adds_up(host.scrape())
+                scrapes += 1
+                await asyncio.sleep(0)
+
+        scraper = asyncio.create_task(scrape())
+        for turn in range(60):
+            await host.takes()
+            for first in range(turn % 4):
+                await host.reads(first * 4 + 1, first * 4 + 2, first * 4 + 3, first * 4 + 4)
+            if turn % 3 == 0:
+                host.runtime.batch_arrived("shard-0", batch(host, 1, 2, 3))
+            host.loses()
+            if turn % 5 == 0:
+                host.runtime.shard_started(SHARD, None)
+                await asyncio.sleep(0)
+                host.loses()
+        scraper.cancel()
+        with suppress(asyncio.CancelledError):
+            await scraper
+        assert scrapes > 300
+
+    held(story, broken)
+
+
+def test_what_is_stored_after_its_shard_has_stopped_is_still_open_here() -> None:
+    """The store answers late. The record is in quarantine, and will be read and counted again."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def slow(envelopes: Sequence[Any]) -> list[None]:
+        asked.set()
+        assert answer.wait(10)
+        return [None] * len(envelopes)
+
+    async def story(host: Host) -> None:
+        host.pool.cause = Cause.POISON
+        host.runtime.seal = _seal
+        host.shelf.put = slow  # type: ignore[method-assign,assignment]
+        await host.takes()
+        await host.reads(1, 2, 3)
+        assert await asyncio.to_thread(asked.wait, 10)
+        host.runtime._shards["shard-0"].broke(AssertionError("a rule"))
+        await host.stopped.wait()
+        answer.set()
+        while not host.runtime.keeper.writes["stored"]:  # noqa: ASYNC110 - the keeper tells nobody else
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
+        found = host.scrape()
+        assert adds_up(found)
+        assert found["records_in_flight", "shard-0"] == 1
+
+    held(story, broken)

@@ -53,7 +53,7 @@ class Side:
         for rec in records:
             self.append(rec)
         self.checkpoint = self.checked = 0
-        self.starts, self._started_at, self.doubt = 0, -1, False
+        self.starts, self._started_at, self.doubt = 0, -1, None
         self.suspects: set[int] = set()
         self.finished = False
         self.nobody_else = self.deaths = 0

@@ -135,14 +135,23 @@ def test_what_the_next_host_has_counted_meanwhile_stands(state: SqliteState) -> 
 
 def test_doubt_outlives_the_host_and_its_starts(state: SqliteState) -> None:
     starts = Starts(state, "shop-orders", "orders")
-    assert not starts.doubt(SHARD)
+    assert starts.doubt(SHARD) is None
     starts.count(SHARD, FAR)
-    starts.set_doubt(SHARD, True)
+    starts.set_doubt(SHARD, FAR)
     later = Starts(state, "shop-orders", "orders")
     assert later.count(SHARD, FAR) == 2
-    assert later.doubt(SHARD)
-    later.set_doubt(SHARD, False)
-    assert not starts.doubt(SHARD)
+    assert later.doubt(SHARD) == FAR
+    later.set_doubt(SHARD, None)
+    assert starts.doubt(SHARD) is None
+
+
+@pytest.mark.parametrize("kept", [True, "12", "12/x", "/", [1], {"sequence": 12}])
+def test_a_doubt_that_cannot_be_understood_is_about_nobody_in_particular(state: SqliteState, kept: object) -> None:
+    """An earlier version kept no more than that there is one."""
+    state.write("shop-orders#start", f"orders/{SHARD}", {"doubt": kept}, replaces=None)
+    doubt = Starts(state, "shop-orders", "orders").doubt(SHARD)
+    assert doubt is not None
+    assert doubt < FAR
 
 
 # -- replays -------------------------------------------------------------------------------

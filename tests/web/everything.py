@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from streamheal.runtime.figures import ShardFigures
+from streamheal.runtime.times import Times
 
 
 class _Writes:
@@ -18,6 +19,7 @@ class OneOfEverything:
     def __init__(self) -> None:
         self.deaths = Counter(signal=1)
         self.keeper = _Writes()
+        self.times = Times()
 
     def figures(self) -> list[ShardFigures]:
         return [

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streamheal.errors import UsageError
 from streamheal.runtime.figures import ShardFigures
+from streamheal.runtime.times import Times
 from streamheal.web.server import serving
 
 
@@ -29,6 +30,7 @@ class Host:
     def __init__(self) -> None:
         self.deaths = Counter(signal=2, deadline=1)
         self.keeper = Writes()
+        self.times = Times()
         self.shards: list[ShardFigures] = []
 
     def figures(self) -> list[ShardFigures]:
@@ -118,6 +120,20 @@ def test_every_figure_is_there_under_the_name_that_is_promised() -> None:
     assert found["streamheal_worker_deaths_total", (("cause", "signal"),)] == 2
     assert found["streamheal_quarantine_writes_total", (("outcome", "stored"),)] == 12
     assert found["streamheal_checkpoints_total", ()] == 6
+
+
+def test_how_long_records_took_and_waited_is_told() -> None:
+    host = Host()
+    for seconds in (0.00005, 0.002, 0.003, 45.0):
+        host.times.add("took", seconds)
+    host.times.add("waited", 1.5)
+    host.times.add("waited", 1.0)
+    found = samples(run(host, "/metrics")[1])
+    by_bound = [found["streamheal_process_seconds_bucket", (("le", le),)] for le in ("0.0001", "0.003", "30.0", "+Inf")]
+    assert by_bound == [1, 3, 3, 4]
+    assert found["streamheal_process_seconds_count", ()] == 4
+    assert found["streamheal_collateral_delay_seconds_total", ()] == 2.5
+    assert found["streamheal_process_seconds_sum", ()] == pytest.approx(45.00505)
 
 
 def test_what_is_not_known_of_a_shard_is_left_out_and_not_said_to_be_nought() -> None:

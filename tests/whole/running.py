@@ -25,10 +25,11 @@ class Site:
         (folder / "shop.py").write_text((HERE / "shop.py").read_text())
         self.env = {**os.environ, **env, "SHOP_EFFECTS": str(folder / "effects"), "NO_COLOR": "1", "COLUMNS": "120"}
 
-    def start(self, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, inside: str | None = None, **env: str) -> subprocess.Popen[bytes]:
+        """`inside`: a script that runs it where it should run."""
         with (self.folder / "log").open("a") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "streamheal", *arguments],
+                [*(["sh", inside] if inside else []), sys.executable, "-m", "streamheal", *arguments],
                 cwd=self.folder,
                 env={**self.env, **env},
                 stdin=subprocess.DEVNULL,

@@ -7,6 +7,7 @@ effects file says has happened; nothing else is believed.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import sys
 import time
@@ -50,6 +51,21 @@ class ThreadShop(Shop):
     concurrency = 4
 
 
+class AuditedShop(ThreadShop):
+    """Writes the log that `streamheal audit` reads, too."""
+
+    def process_record(self, record: Record) -> None:
+        super().process_record(record)
+        line = {
+            "sequence_number": record.sequence_number,
+            "sub_sequence_number": record.sub_sequence_number,
+            "shard_id": record.shard_id,
+            "at": time.time(),
+        }
+        with open("audited.jsonl", "ab", buffering=0) as log:
+            log.write(json.dumps(line).encode() + b"\n")
+
+
 def handle(record: Record) -> None:
     effect(str(record.json()["n"]))
 
@@ -71,6 +87,10 @@ def misbehave(do: str, number: int, record: Record) -> None:
             sys.exit("a library called exit")
         case "hang":
             ctypes.PyDLL(None).sleep(1000)
+        case "eat":
+            eaten = []
+            while True:
+                eaten.append(bytearray(4 << 20))
         case "flaky" if record.attempt == 1:
             raise ConnectionError("try again")
         case "busy" if record.attempt <= 2:
@@ -88,3 +108,13 @@ class KeyShop(Shop):
 
 class KeyThreadShop(KeyShop):
     concurrency = 4
+
+
+class LeakyShop(ThreadShop):
+    """Keeps a little of every order, as a cache without bounds does."""
+
+    kept: list[bytes] = []  # noqa: RUF012  # that it is shared is the leak
+
+    def process_record(self, record: Record) -> None:
+        super().process_record(record)
+        self.kept.append(b"x" * (1 << 16))

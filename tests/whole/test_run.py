@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,25 @@ def test_a_host_killed_at_random_moments_loses_nothing_and_blames_nobody(site_of
     assert done.returncode == 0, done.stderr
     assert site.effects().keys() == set(range(1000)) - {333, 666}
     assert len(site.quarantined()) == 2
+
+
+def test_a_host_that_was_stopped_with_its_workers_kills_nobody_for_that_time(site_of: Any, kinesis: Any) -> None:
+    """As a container that is paused, or a laptop that sleeps: far longer than the deadline, while records run."""
+    site: Site = site_of(shards=1)
+    put(kinesis, site.stream, orders(range(6)))
+    host = site.start(*site.run_arguments("shop:Shop", "--until-caught-up"), SHOP_WORK_S="0.6")
+    wait_until(lambda: bool(site.effects()))
+    family = sorted(processes_in(site.folder))
+    for pid in family:  # the host first: it would continue the others
+        os.kill(pid, signal.SIGSTOP)
+    again_at = time.monotonic() + 1.5
+    wait_until(lambda: time.monotonic() > again_at)
+    for pid in reversed(family):  # and last: it is not to see them stopped
+        os.kill(pid, signal.SIGCONT)
+
+    assert host.wait(60) == 0
+    assert site.effects() == dict.fromkeys(range(6), 1), "nobody was stopped in the middle and run again"
+    assert "worker_died" not in (site.folder / "log").read_text()
 
 
 def test_sigterm_finishes_what_is_open_and_checkpoints_it(site_of: Any, kinesis: Any) -> None:

@@ -31,7 +31,7 @@ from streamheal.core.messages import (
 )
 from streamheal.records import Dialect, Position, Shard
 from streamheal.workers.pool import WorkerPool
-from streamheal.workers.port import Hook, TargetFacts, WorkerOptions
+from streamheal.workers.port import Hook, TargetFacts, Timed, WorkerOptions
 
 FIRST = 49590338271490256608559692538361571095921575989136588898
 WAIT_S = 20.0
@@ -77,6 +77,7 @@ class Ear:
         self.attempts: dict[At, list[Attempt]] = {}
         self.masked: dict[At, bytes | None] = {}
         self.deaths: list[str] = []
+        self.times: dict[Timed, list[float]] = {"took": [], "waited": []}
         self.uninitialized: list[Attempt] = []
         self.hook_failures: list[tuple[Hook, Attempt]] = []
         self.up = self.over = False
@@ -118,6 +119,9 @@ class Ear:
 
     def worker_died(self, cause: str) -> None:
         self.deaths.append(cause)
+
+    def timed(self, what: Timed, seconds: float) -> None:
+        self.times[what].append(seconds)
 
     def hook_failed(self, hook: Hook, attempt: Attempt) -> None:
         self.hook_failures.append((hook, attempt))

@@ -128,34 +128,6 @@ async def test_a_record_that_holds_the_interpreter_is_stopped_with_its_stack(tmp
         assert ear.of(Failed)[-1].cause is Cause.OVERRAN
 
 
-async def test_a_coroutine_that_waits_for_ever_shows_where(tmp_path: Path) -> None:
-    """It is on no thread's stack; and its neighbours, who are in time, are not past their deadline."""
-    code = """
-import asyncio
-class App(RecordProcessor):
-    deadline_s = 0.4
-    async def process_record(self, record):
-        if record.json() == 3: await self.charge()
-        await asyncio.sleep(0.25)
-        effect(record.json())
-    async def charge(self):
-        await asyncio.Event().wait()
-"""
-    async with standing(tmp_path, code, concurrency=2) as stand:
-        ear = await stand.ear(heal=True).start()
-        ear.bring(1, line([3, 1, 2, 4, 5, 6]))
-        await ear.until(lambda: ear.of(WorkerDied))
-        died: WorkerDied = ear.of(WorkerDied)[0]
-        assert died.overran == (At(1, 0),)
-        assert len(died.running) == 2
-        await ear.until(lambda: ear.open == 0)
-        for attempt in ear.attempts[At(1, 0)]:
-            assert attempt.frames == ("app.py:process_record", "app.py:charge")
-        neighbour = ear.attempts[died.running[1].at][0]
-        assert neighbour.outcome == "crash"
-        assert "another record" in (neighbour.message or "")
-
-
 async def test_a_frozen_loop_names_all_who_are_late(tmp_path: Path) -> None:
     async with standing(tmp_path, ASYNC) as stand:
         ear = await stand.ear().start()

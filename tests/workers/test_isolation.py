@@ -342,3 +342,27 @@ class App(RecordProcessor):
         await ear.until(lambda: ear.open == 0)
         assert stand.effects() == ["0", "holding", "1"]
         assert (ear.deaths, ear.shared) == (["deadline"], set())
+
+
+@pytest.mark.parametrize("said", [b"\xa2\xff\xff", b"\x93\xa8Finished\x01", b"\x96\xa7Stated\xa1\xff\x01"])
+async def test_whoever_writes_into_the_protocol_is_the_killer_of_its_process(tmp_path: Path, said: bytes) -> None:
+    code = f"""
+import socket, stat
+class App(RecordProcessor):
+    def process_record(self, record):
+        if record.json() == 3: self.speak()
+        effect(record.json())
+    def speak(self):
+        for fd in map(int, os.listdir("/proc/self/fd")):
+            try:
+                if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                    socket.socket(fileno=os.dup(fd)).send({said!r})
+            except OSError: pass
+        time.sleep(60)
+"""
+    async with standing(tmp_path, code) as stand:
+        ear = await stand.ear(heal=True).start()
+        ear.bring(1, line(range(6)))
+        await ear.until(lambda: ear.open == 0)
+        assert ear.aside == {At(1, 3): "CRASHED"}
+        assert sorted(stand.effects()) == ["0", "1", "2", "4", "5"]

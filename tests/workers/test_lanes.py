@@ -46,6 +46,7 @@ class Game:
         self.slots: dict[int, int] = {}
         self.state: dict[Place, str] = {}  # lane, running, hand, settled
         self.known: set[Place] = set()
+        self.told: set[Place] = set()  # to run again, in this process
         self.ran: Counter[Place] = Counter()
         self.reported: set[int] = set()
         self.tickets: dict[Place, int] = {}
@@ -71,6 +72,7 @@ class Game:
             send=self.hear,
         )
         self.host_tickets = 0
+        self.told.clear()
 
     def key(self, place: Place) -> object:
         if self.ordering == "shard":
@@ -100,8 +102,9 @@ class Game:
         self.begin(item)
 
     def begin(self, item: Item) -> None:
-        span, nth, _, _ = item
+        span, nth, record, _ = item
         place = (span.number, nth)
+        assert record.attempt == (2 if place in self.told else 1), f"{place} runs as attempt {record.attempt}"
         assert self.state[place] == "lane", f"{place} starts, but is {self.state[place]}"
         for other, state in self.state.items():
             if other < place and self.key(other) == self.key(place):
@@ -132,6 +135,7 @@ class Game:
         place = self.dice.choice([place for place, state in self.state.items() if state == "hand"])
         if self.dice.random() < 0.6:
             self.state[place] = "lane"
+            self.told.add(place)
             record = msgspec.structs.replace(self.spans[place[0]][place[1]], attempt=2)
             self.lanes.again(wire.Again(1, *place, record))
         else:
@@ -157,25 +161,33 @@ class Game:
         self.new_process()
         for number, records in self.spans.items():
             mine = {place: self.state[place] for place in self.state if place[0] == number}
+            ask = tuple(nth for (_, nth), s in mine.items() if s == "lane" and self.dice.random() < 0.1)
             hold = tuple(nth for (_, nth), state in mine.items() if state == "hand")
             queued = tuple(nth for (_, nth), s in mine.items() if s == "lane" and (number, nth) in self.known)
             skip = tuple(nth for (_, nth), s in mine.items() if s == "settled" and (number, nth) in self.known)
             if number in self.reported:
-                self.regive(number, records, hold, queued)
+                self.regive(number, records, hold, queued, ask)
             else:
                 self.journal.take_over(self.slots[number], number, states[number])
                 length = self.arena.map.find(b"\n", start := self.slots[number] * SLOT_BYTES) + 1 - start
                 self.lanes.give(
-                    wire.Give(1, number, number, self.slots[number], length, 0, None, True, queued, hold, skip)
+                    wire.Give(1, number, number, self.slots[number], length, 0, None, True, queued, hold, skip, ask)
                 )
 
-    def regive(self, number: int, records: list[Record], hold: tuple[int, ...], queued: tuple[int, ...]) -> None:
+    def regive(
+        self,
+        number: int,
+        records: list[Record],
+        hold: tuple[int, ...],
+        queued: tuple[int, ...],
+        ask: tuple[int, ...],
+    ) -> None:
         kept = []
         for nth in sorted((*hold, *queued)):
             ticket = HOST_TICKETS_FROM + self.host_tickets
             self.host_tickets += 1
             self.journal.set_ticket(ticket, FAILED if nth in hold else OPEN)
-            kept.append(wire.Kept(nth, ticket, nth in hold, records[nth]))
+            kept.append(wire.Kept(nth, ticket, nth in hold, records[nth], ask=nth in ask))
         if kept:
             self.lanes.regive(wire.Regive(1, number, tuple(kept)))
 

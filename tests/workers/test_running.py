@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -9,13 +10,14 @@ import pytest
 from streamheal.core.messages import At, Cause, Done, Failed, SpanCounted, SpanDone, Witnessed
 from streamheal.workers.journal import PAGE_WORDS, STATES
 
-from .stand import FIRST, line, numbers, standing
+from .stand import FIRST, line, numbers, standing, until
 
 # One processor in each of the four ways to write it. A payload is [n, what to do].
 BODY = """
     def act(self, record):
         n, do = record.json()
         record.data = b"spoiled"
+        if do == "slow": __import__("time").sleep(0.02)
         if do == "raise" or do == "flaky" and record.attempt == 1: raise ValueError(f"no {n}")
         effect(f"{n} {record.partition_key} {record.attempt}")
 """
@@ -40,6 +42,35 @@ async def test_a_clean_span_is_one_report(tmp_path: Path, code: str) -> None:
         assert (done.records, done.last and done.last.sequence, done.filtered, done.held) == (100, FIRST + 99, 0, ())
         assert [type(event) for event in ear.events if type(event) is not SpanCounted] == [SpanDone]
         assert sorted(numbers(stand.effects())) == list(range(100))
+
+
+@MODES
+async def test_some_records_are_timed(tmp_path: Path, code: str) -> None:
+    """The first to begin, and then not each."""
+    async with standing(tmp_path, code) as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line([[n, "slow"] for n in range(8)], keys=lambda n: f"k{n}"))
+        await ear.span_done(1)
+        calls = 8 if code == BATCH else 1  # there a call is timed
+        assert 0.02 * calls <= ear.times["took"][0] < 0.02 * calls + 5.0
+        assert len(ear.times["took"]) < 8
+
+
+@MODES
+async def test_records_behind_a_sick_one_have_their_waiting_added_up(tmp_path: Path, code: str) -> None:
+    """Two wait behind 0 when it is tried again; the one of another key waits for nobody."""
+    async with standing(tmp_path, code) as stand:
+        ear = await stand.ear().start()
+        began = time.monotonic()
+        ear.bring(1, line([[0, "flaky"], [1, ""], [2, ""], [3, ""]], keys=lambda n: "other" if n == 2 else "one"))
+        await ear.span_done(1)
+        told = time.monotonic()
+        await until(lambda: time.monotonic() > told + 0.05)
+        assert ear.times["waited"] == []
+        ear.seat.retry(At(1, 0), 2)
+        await ear.until(lambda: len(ear.of(Done)) == 3)
+        (waited_s,) = ear.times["waited"]
+        assert 2 * 0.05 <= waited_s <= 2 * (time.monotonic() - began)
 
 
 @MODES

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
+from streamheal import platform
 from streamheal.errors import UsageError
 
 _MIB = 1 << 20
@@ -22,8 +22,6 @@ _SHARE = 0.5
 # 3 and 13 % at 640 MiB (16 shards, 10,000 records a batch). Beyond, its pauses would grow with the heap.
 _ONE_THREAD_BYTES_MAX = 1024 * _MIB
 _OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
-
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def usual_heap_bytes(shards: int, memory_bytes: int | None = None) -> int:
@@ -47,13 +45,7 @@ def refuse_more_than_there_is(heap_bytes: int) -> None:
 
 def memory_limit_bytes() -> int:
     """The container's limit, or the machine's memory where that is less."""
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in _LIMITS:
-        try:
-            return min(machine, int(Path(path).read_text()))
-        except (OSError, ValueError):
-            continue  # another version of cgroups, or `max`
-    return machine
+    return platform.container_memory_bytes() or platform.machine_memory_bytes()
 
 
 def jvm_options(heap_bytes: int) -> list[str]:

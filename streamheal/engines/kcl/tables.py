@@ -15,8 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import botocore.exceptions
+
 from streamheal.config import aws
 from streamheal.errors import UsageError
+from streamheal.records import Position
 
 LEADER = "Leader"
 _LEASE_KEY = "leaseKey"
@@ -29,6 +32,8 @@ class Lease(NamedTuple):
     owner: str | None
     ended: bool
     counter: int  # moves with every renewal by its owner
+    checkpoint: str  # a sequence number, or a word of KCL's such as TRIM_HORIZON
+    sub_sequence: int
 
 
 class Tables:
@@ -104,8 +109,24 @@ class Tables:
         for page in pages:
             yield from (_lease(item) for item in page["Items"] if _is_lease(item))
 
+    def checkpoints(self) -> dict[str, tuple[Position | None, bool]]:
+        """By shard: the position, and whether it is complete.
+
+        Raises:
+            UsageError: There is no such table, or it may not be read.
+        """
+        try:
+            found = list(self.leases())
+        except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError) as error:
+            raise UsageError(str(aws.explain(error, f"read the leases in DynamoDB table {self._leases}"))) from error
+        return {lease.shard_id: (_position(lease), lease.ended) for lease in found}
+
     def close(self) -> None:
         self._client.close()
+
+
+def _position(lease: Lease) -> Position | None:
+    return Position(int(lease.checkpoint), lease.sub_sequence) if lease.checkpoint.isdecimal() else None
 
 
 def _is_lease(item: dict[str, Any]) -> bool:
@@ -115,4 +136,12 @@ def _is_lease(item: dict[str, Any]) -> bool:
 
 def _lease(item: dict[str, Any]) -> Lease:
     owner = item.get("leaseOwner", {}).get("S")
-    return Lease(item[_LEASE_KEY]["S"], owner, item["checkpoint"]["S"] == "SHARD_END", int(item["leaseCounter"]["N"]))
+    checkpoint = item["checkpoint"]["S"]
+    return Lease(
+        item[_LEASE_KEY]["S"],
+        owner,
+        checkpoint == "SHARD_END",
+        int(item["leaseCounter"]["N"]),
+        checkpoint,
+        int(item.get("checkpointSubSequenceNumber", {"N": "0"})["N"]),
+    )

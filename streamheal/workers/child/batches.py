@@ -170,6 +170,9 @@ class Batches(Sequential):
         return kind_of(error, lanes.handler.poison, lanes.handler.throttled).cause == "THROTTLED"
 
     def _succeeded(self, lanes: Lanes, began: float) -> None:
+        if began > lanes.took.due:  # calls come one at a time
+            lanes.took.begins(began)
+            lanes.took.tell(began, monotonic())
         if lanes.witnesses.timing:
             lanes.witnesses.succeeded(began)
         else:

@@ -14,9 +14,10 @@ from typing import Any
 
 from streamheal import platform
 from streamheal.workers import wire
+from streamheal.workers.child.failures import Kind, overran
 from streamheal.workers.child.lanes import Lanes
 from streamheal.workers.child.spans import Item
-from streamheal.workers.child.stacks import write_stack
+from streamheal.workers.child.stacks import stack_text, write_stack
 from streamheal.workers.child.target import Handler
 from streamheal.workers.child.tee import Tail, set_lane
 from streamheal.workers.child.worker import Site, Worker, make_handler, monotonic
@@ -60,6 +61,7 @@ class Crew:
         self.current: list[Item | None] = [None] * size
         self.idle: list[asyncio.Future[None]] = []
         self.tasks: list[asyncio.Task[None]] = []
+        self.hung: dict[int, tuple[Item, str]] = {}  # by lane: what was cancelled, and where it waited
         self.waking = False
         self.over = False
 
@@ -106,6 +108,10 @@ class Coroutines(Worker):
                 self._chore(self._end(message))
             case wire.Show(seat, span, nth):
                 self._show(self._crews[seat], span, nth)
+            case wire.Cancel(seat, span, nth):
+                self.link.send(wire.Heeded(seat))
+                if seat in self._crews:
+                    self._cancel(self._crews[seat], span, nth)
             case wire.Leave(seat):
                 self.obey(message)
                 self._crews.pop(seat).over = True
@@ -154,7 +160,7 @@ class Coroutines(Worker):
     async def _lane(self, crew: Crew, number: int) -> None:
         """Run record after record. What a clean one needs stands here, not in calls: each would be felt."""
         lanes, current, busy, idle = crew.lanes, crew.current, crew.lanes.busy, crew.idle
-        witnesses = lanes.witnesses
+        witnesses, took = lanes.witnesses, lanes.took
         handler, marks = lanes.handler, self.journal.marks
         call, simple = handler.call, handler.wants is None and handler.key is None
         tail = Tail(lambda: current[number])
@@ -184,6 +190,8 @@ class Coroutines(Worker):
             mark = span.base + nth if span.tickets is None else span.mark(nth)
             marks[mark] = RUNNING
             began = monotonic()
+            if sampled := began > took.due:
+                took.begins(began)
             try:
                 if simple:
                     await call(record)
@@ -194,11 +202,13 @@ class Coroutines(Worker):
                     marks[mark] = FILTERED if filtered else DONE
             except BaseException as error:
                 self.link.check_not_forked()
-                failure = lanes.failure(item, error, began=began, ended=monotonic(), log=tail.take())
+                failure = self._failure(crew, number, error, began, tail.take())
                 lanes.failed(span, nth, key, failure)
                 current[number] = item = None
                 await _not_cancelled()
                 continue
+            if sampled and not filtered:
+                took.tell(began, monotonic())
             if witnesses.timing:
                 if not filtered:
                     witnesses.succeeded(began)
@@ -218,6 +228,15 @@ class Coroutines(Worker):
             if began > breathe_at:
                 await _not_cancelled()
                 breathe_at = monotonic() + _BREATH_S
+
+    def _failure(self, crew: Crew, number: int, error: BaseException, began: float, log: str | None) -> wire.Failure:
+        lanes, item, ended = crew.lanes, crew.current[number], monotonic()
+        assert item is not None
+        hung, stack = crew.hung.pop(number, (None, ""))
+        if hung is not item:
+            return lanes.failure(item, error, began=began, ended=ended, log=log)
+        raised = overran(error, stack, ended - began, log=log, mask_text=lanes.handler.mask_text)
+        return lanes.failure_in_words(item, Kind("deadline", "OVERRAN"), raised, began=began, ended=ended)
 
     async def _unwanted(self, handler: Handler, item: Item) -> bool:
         """Run one record of a processor with `wants` or `key`. True: it did not want the record."""
@@ -244,13 +263,29 @@ class Coroutines(Worker):
             await _not_cancelled()
         crew.waking = False
 
-    # -- stacks --------------------------------------------------------------------------
+    # -- past the deadline ---------------------------------------------------------------
+
+    def _lane_of(self, crew: Crew, span: int, nth: int) -> int | None:
+        """Which lane runs the record now."""
+        for number, item in enumerate(crew.current):
+            if item is not None and (item[0].number, item[1]) == (span, nth):
+                settled = item[0].tickets is not None and nth not in item[0].tickets
+                return number if not settled and self.journal.marks[item[0].mark(nth)] == RUNNING else None
+        return None
 
     def _show(self, crew: Crew, span: int, nth: int) -> None:
         """Write where this record waits: a coroutine that waits is on no thread's stack."""
-        for number, item in enumerate(crew.current):
-            if item is not None and (item[0].number, item[1]) == (span, nth):
-                write_stack(self.dump, task_title(crew.lanes.seat, span, nth), crew.tasks[number].get_coro())
+        if (number := self._lane_of(crew, span, nth)) is not None:
+            write_stack(self.dump, task_title(crew.lanes.seat, span, nth), crew.tasks[number].get_coro())
+
+    def _cancel(self, crew: Crew, span: int, nth: int) -> None:
+        """Its neighbours in the process are not disturbed, if it ends; else the host ends the process."""
+        number = self._lane_of(crew, span, nth)
+        if number is None or (item := crew.current[number]) is None:
+            return  # it has just ended by itself
+        stack = stack_text(task_title(crew.lanes.seat, span, nth), crew.tasks[number].get_coro())
+        crew.hung[number] = item, stack
+        crew.tasks[number].cancel()
 
 
 async def finished(returned: Any) -> Any:

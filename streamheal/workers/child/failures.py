@@ -11,10 +11,12 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NamedTuple
 
+import msgspec
+
 from streamheal.attempts import LOG_BYTES_MAX, MESSAGE_BYTES_MAX, TRACEBACK_BYTES_MAX, Outcome, cut
 from streamheal.errors import DecodeError, Poison, Throttled
 from streamheal.records import Position, Record
-from streamheal.workers.frames import Frame, told
+from streamheal.workers.frames import Frame, dumped, told
 from streamheal.workers.wire import Raised
 
 # What botocore itself takes for throttling (botocore.retries.standard.ThrottledRetryableChecker).
@@ -97,6 +99,21 @@ def describe(
         log=None if log is None else cut(log, LOG_BYTES_MAX),
         frames=frames,
         where=where,
+    )
+
+
+def overran(
+    error: BaseException, stack: str, took_s: float, *, log: str | None, mask_text: Callable[[str], str] | None
+) -> Raised:
+    """A coroutine that was cancelled at its deadline, and ended: where it hung tells more than how it ended."""
+    frames, where = told(dumped(stack, crashed=False))
+    return msgspec.structs.replace(
+        describe(error, "deadline", log=log, mask_text=mask_text),
+        exception_type=None,
+        message=f"still running after {took_s:.1f} s",
+        frames=frames,
+        where=where,
+        stack=cut(stack, TRACEBACK_BYTES_MAX),
     )
 
 

@@ -24,6 +24,7 @@ from streamheal.workers.arena import SLOT_BYTES
 from streamheal.workers.child.failures import Kind, describe, kind_of
 from streamheal.workers.child.spans import Item, Key, Lane, Span, Tickets
 from streamheal.workers.child.target import Handler
+from streamheal.workers.child.took import Took
 from streamheal.workers.child.witnesses import Witnesses
 from streamheal.workers.decode import Decode
 from streamheal.workers.journal import (
@@ -80,9 +81,10 @@ class Lanes:
         self.ready: deque[Item] = deque()  # heads of lanes, to be started as the limit allows
         self.forced: deque[Item] = deque()  # told to run again, whatever the limit
         self.busy: dict[Key, Lane | None] = {}
+        self.took = Took(take.seat, send)
         self.heads: dict[tuple[int, int], tuple[Key, Lane]] = {}  # blocked, by span and place
         self.journal = journal
-        self.running = 0
+        self.draining = False
         self.witnesses = Witnesses(take.seat, send)
         self._known: dict[int, Span] = {}  # with open records
         self._decode = decode
@@ -140,9 +142,10 @@ class Lanes:
         span.tickets = {kept.nth: kept.ticket for kept in regive.records}
         span.known = set(span.tickets)
         span.hold = {kept.nth for kept in regive.records if kept.held}
+        span.ask = {kept.nth for kept in regive.records if kept.ask}
         span.keyless = {kept.nth for kept in regive.records if kept.keyless}
         span.todo = iter([(kept.nth, kept.record) for kept in regive.records])
-        span.slow, span.named, span.able = True, bool(span.hold), _REPORTED
+        span.slow, span.named, span.able = True, bool(span.hold or span.ask), _REPORTED
         self._known[span.number] = span
         self.spans.append(span)
 
@@ -150,7 +153,9 @@ class Lanes:
         """Run a blocked record again, in its lane. One not yet come to is simply no longer held."""
         found = self.heads.pop((again.span, again.nth), None)
         if found is None:
-            self._known[again.span].hold.discard(again.nth)
+            span = self._known[again.span]
+            span.hold.discard(again.nth)
+            span.again[again.nth] = again.record
             return
         key, lane = found
         assert lane.head is not None
@@ -180,6 +185,12 @@ class Lanes:
     def limit_to(self, starts: int | None) -> None:
         self.limit, self.plain = starts, False
 
+    def drain(self) -> None:
+        """Nothing more starts here: another process will be given it all."""
+        self.limit_to(0)
+        self.forced.clear()
+        self.draining = True
+
     def make_ready(self, item: Item) -> None:
         """Its lane is free for it: it is among the next to run."""
         self.ready.append(item)
@@ -198,7 +209,7 @@ class Lanes:
     @property
     def waiting(self) -> bool:
         """Whether `next` may have something."""
-        return bool(self.forced or self.spans or (self.ready and self.limit != 0))
+        return not self.draining and bool(self.forced or self.spans or (self.ready and self.limit != 0))
 
     def next(self, mine: Container[Key] = ()) -> Item | None:
         """The next record that may run now. `mine`: keys held by the caller, who takes more of them."""
@@ -212,7 +223,8 @@ class Lanes:
             self.plain = self._by_partition_key
             return self._pull(mine)
         if self.limit <= 0:
-            self.dispatch()
+            if not self.draining:
+                self.dispatch()
             return None
         item = self.ready.popleft() if self.ready else self._pull(mine)
         if item is not None:
@@ -254,7 +266,7 @@ class Lanes:
                 key = self.key_of(span, nth, record)
                 lane = busy.get(key, _FREE)
                 if lane is None and mine and key in mine and nth not in span.hold and nth not in span.ask:
-                    return span, nth, record, key
+                    return span, nth, span.as_told(nth, record), key
                 if lane is not _FREE:
                     self.queue(key, span, nth, record)
                 elif (span.hold and nth in span.hold) or (span.ask and nth in span.ask):
@@ -262,7 +274,7 @@ class Lanes:
                     self._block_unrun(span, nth, key, lane)
                 else:
                     busy[key] = None
-                    return span, nth, record, key
+                    return span, nth, span.as_told(nth, record), key
             self.spans.popleft()
         return None
 
@@ -294,6 +306,9 @@ class Lanes:
         if lane is None:
             lane = self.busy[key] = Lane()
         lane.queue.append((span, nth, record))
+        if lane.blocked:
+            lane.waiting += 1
+            lane.since += time.monotonic()
         if span.tickets is None:
             lane.pending[span] = lane.pending.get(span, 0) + 1
             if lane.blocked:
@@ -338,7 +353,7 @@ class Lanes:
             return None
         self._unqueued(lane, span)
         lane.queue.popleft()
-        return span, nth, record, key
+        return span, nth, span.as_told(nth, record), key
 
     def settle_one(self, span: Span, nth: int, filtered: bool) -> None:
         """As `done`, but its lane is not left yet."""
@@ -372,7 +387,7 @@ class Lanes:
         if lane is None:
             lane = self.busy[key] = Lane()
         span.known.add(nth)
-        lane.blocked, lane.head = True, (span, nth)
+        lane.block((span, nth), time.monotonic())
         self.heads[span.number, nth] = key, lane
         failure.since, failure.until = self.witnesses.last(failure.ended)
         self.witnesses.trouble()
@@ -382,7 +397,7 @@ class Lanes:
 
     def _block_unrun(self, span: Span, nth: int, key: Key, lane: Lane) -> None:
         """The head of this lane is the host's: given so (`hold`), or to be told of first (`ask`)."""
-        lane.blocked, lane.head = True, (span, nth)
+        lane.block((span, nth), time.monotonic())
         self.heads[span.number, nth] = key, lane
         span.known.add(nth)
         if nth in span.ask:
@@ -404,7 +419,7 @@ class Lanes:
                 self._block_unrun(span, nth, key, lane)
                 return None
             else:
-                return span, nth, record, key
+                return span, nth, span.as_told(nth, record), key
         del self.busy[key]
         return None
 
@@ -423,7 +438,8 @@ class Lanes:
     # -- spans that are over -------------------------------------------------------------
 
     def _unblock(self, lane: Lane) -> None:
-        lane.blocked = False
+        if waited_s := lane.unblock(time.monotonic()):
+            self._send(wire.Waited(self.seat, waited_s))
         for span, queued in lane.pending.items():
             span.able += queued
 

@@ -129,6 +129,9 @@ class Sequential(Worker):
         upto = min(n, first + self._chunk)
         self._page, at = span.words, span.words + CURRENT
         nth, began = first, monotonic()
+        if sampled := began > lanes.took.due:
+            lanes.took.begins(began)
+            upto = first + 1  # a turn of one record, which is timed by that
         try:
             for nth, record in enumerate(span.records if upto - first == n else span.records[first:upto], first):
                 words[at] = nth  # this one runs, all before it are done
@@ -139,7 +142,10 @@ class Sequential(Worker):
             return True
         words[at] = upto | PAUSED
         ended = monotonic()
-        self._pace(ended - began, upto - first)
+        if sampled:
+            lanes.took.tell(began, ended)
+        else:
+            self._pace(ended - began, upto - first)
         lanes.witnesses.began, lanes.witnesses.ended = began, ended
         if upto < n:
             span.start = upto
@@ -191,6 +197,8 @@ class Sequential(Worker):
         marks = self.journal.marks
         marks[mark] = RUNNING
         began = monotonic()
+        if sampled := began > lanes.took.due:
+            lanes.took.begins(began)
         try:
             if nth in span.keyless and handler.key is not None:
                 handler.key(record)
@@ -203,6 +211,8 @@ class Sequential(Worker):
             return None
         marks[mark] = FILTERED if filtered else DONE
         if not filtered:
+            if sampled:
+                lanes.took.tell(began, monotonic())
             if lanes.witnesses.timing:
                 lanes.witnesses.succeeded(began)
             else:

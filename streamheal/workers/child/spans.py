@@ -23,10 +23,11 @@ class Span:
         known: Places of records that the host knows by themselves.
         tickets: Marks of open records after the report; None before it.
         hold, ask: Places of records that block their lane when it comes to them.
+        again: Records that were told to run again before their lane came to them, as they were told.
     """
 
     __slots__ = (
-        "able", "ask", "base", "began", "hold", "keyless", "known", "last", "n", "named", "number",
+        "able", "again", "ask", "base", "began", "hold", "keyless", "known", "last", "n", "named", "number",
         "records", "skip", "slow", "start", "tickets", "todo", "words",
     )  # fmt: skip
 
@@ -42,9 +43,14 @@ class Span:
         self.ask: set[int] = set()
         self.skip: set[int] = set()
         self.keyless: set[int] = set()
+        self.again: dict[int, Record] = {}
         self.tickets: dict[int, int] | None = None
         self.slow = False  # state bytes count, not CURRENT
         self.named = False  # some of `hold`, `ask` or `skip` may still be to come
+
+    def as_told(self, nth: int, record: Record) -> Record:
+        """The record as it is to run: what was told of it before its turn names the attempt."""
+        return self.again.pop(nth, record) if self.again else record
 
     def mark(self, nth: int) -> int:
         """Where this record's state byte is."""
@@ -54,15 +60,31 @@ class Span:
 
 
 class Lane:
-    """A key with a queue, or with a blocked head. `pending` counts the queue by unreported span."""
+    """A key with a queue, or with a blocked head. `pending` counts the queue by unreported span.
 
-    __slots__ = ("blocked", "head", "pending", "queue")
+    While it is blocked, `waiting` counts those that wait behind its head, and `since` is the sum of
+    the times from which each of them has.
+    """
+
+    __slots__ = ("blocked", "head", "pending", "queue", "since", "waiting")
 
     def __init__(self) -> None:
         self.blocked = False
         self.head: tuple[Span, int] | None = None
         self.queue: deque[tuple[Span, int, Record]] = deque()
         self.pending: dict[Span, int] = {}
+        self.waiting = 0
+        self.since = 0.0
+
+    def block(self, head: tuple[Span, int], now: float) -> None:
+        self.blocked, self.head = True, head
+        self.waiting = len(self.queue)
+        self.since = self.waiting * now
+
+    def unblock(self, now: float) -> float:
+        """Returns how long records have waited behind its head, all of them together."""
+        self.blocked = False
+        return self.waiting * now - self.since
 
 
 class Tickets:

@@ -8,9 +8,14 @@ from typing import Any
 
 
 def write_stack(dump: int, title: str, coroutine: Any) -> None:
-    """Write what a suspended coroutine waits in, as faulthandler writes a thread's, and to the same place."""
+    """Write what a suspended coroutine waits in to where faulthandler writes the threads'."""
+    os.write(dump, stack_text(title, coroutine).encode())
+
+
+def stack_text(title: str, coroutine: Any) -> str:
+    """What a suspended coroutine waits in, as faulthandler writes a thread's stack."""
     lines = [f'  File "{f.f_code.co_filename}", line {f.f_lineno} in {f.f_code.co_name}' for f in _frames(coroutine)]
-    os.write(dump, "\n".join([f"{title} (most recent call first):", *reversed(lines), "\n"]).encode())
+    return "\n".join([f"{title} (most recent call first):", *reversed(lines), "\n"])
 
 
 def _frames(coroutine: Any) -> list[FrameType]:

@@ -144,7 +144,7 @@ class Threads(Worker):
         """Run record after record, without the mutex. What a clean one needs stands here, not in
         calls: each would be felt."""
         lanes, current, mutex, busy = crew.lanes, crew.current, self._mutex, crew.lanes.busy
-        handler, marks, witnesses = lanes.handler, self.journal.marks, lanes.witnesses
+        handler, marks, witnesses, took = lanes.handler, self.journal.marks, lanes.witnesses, lanes.took
         call, simple = handler.call, handler.wants is None and handler.key is None
         tail = Tail(lambda: current[number])
         set_lane(tail)
@@ -159,10 +159,12 @@ class Threads(Worker):
             current[number] = item
             span, nth, record, key = item
             mark = span.base + nth if span.tickets is None else span.mark(nth)
+            marks[mark] = RUNNING  # with the mutex: what was taken to be run is never unmarked for others
             mutex.release()
             failure, filtered = None, False
             began = monotonic()
-            marks[mark] = RUNNING
+            if sampled := began > took.due:
+                took.begins(began)
             try:
                 if simple:
                     if (returned := call(record)) is not None:
@@ -174,6 +176,7 @@ class Threads(Worker):
             except BaseException as error:
                 self.link.check_not_forked()
                 failure = lanes.failure(item, error, began=began, ended=monotonic(), log=tail.take())
+            ended = monotonic() if sampled else 0.0
             mutex.acquire()
             if crew.over:
                 break
@@ -182,6 +185,8 @@ class Threads(Worker):
                 item = None
                 continue
             if not filtered:
+                if sampled:
+                    took.tell(began, ended)
                 if witnesses.timing:
                     witnesses.succeeded(began)
                 else:

@@ -99,6 +99,9 @@ class Worker:
                 self.lanes[seat].settled(span, nth)
             case wire.Curious(seat, wanted):
                 self.lanes[seat].witnesses.curious(wanted)
+            case wire.Drain(seat):
+                self.lanes[seat].drain()
+                self.link.send(wire.Drained(seat))
             case wire.Leave(seat):
                 self.lanes.pop(seat, None)
             case _:

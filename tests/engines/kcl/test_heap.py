@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streamheal.engines.kcl import heap
+from streamheal import platform
 from streamheal.engines.kcl.heap import (
     jvm_options,
     memory_limit_bytes,
@@ -37,8 +37,9 @@ def test_the_heap_grows_with_the_shards_and_ends_at_half_the_container(
 
 def test_the_container_s_limit_is_read_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Version 2 of cgroups says `max` for none; version 1 a number beyond any machine's memory."""
-    new, old = tmp_path / "memory.max", tmp_path / "limit_in_bytes"
-    monkeypatch.setattr(heap, "_LIMITS", (str(new), str(old)))
+    new, old = tmp_path / "memory.max", tmp_path / "memory" / "memory.limit_in_bytes"
+    old.parent.mkdir()
+    monkeypatch.setattr(platform, "_CGROUPS", str(tmp_path))
     machine = memory_limit_bytes()
     assert machine > 64 * MIB
     old.write_text("9223372036854771712\n")

@@ -7,7 +7,7 @@ from streamheal.engines.kcl.tables import Lease
 
 
 def lease(shard_id: str, owner: str | None, counter: int = 1, *, ended: bool = False) -> Lease:
-    return Lease(shard_id, owner, ended, counter)
+    return Lease(shard_id, owner, ended, counter, "SHARD_END" if ended else "TRIM_HORIZON", 0)
 
 
 def test_what_we_hold_and_what_has_ended_is_read() -> None:

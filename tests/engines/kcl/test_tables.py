@@ -11,8 +11,10 @@ import pytest
 from streamheal.config.aws import AwsOptions
 from streamheal.engines.kcl.tables import Lease, Tables
 from streamheal.errors import UsageError
+from streamheal.records import Position
 
 US, THEM = "host-1", "host-2"
+CHECKPOINT = "49600000000000000000000000000000000000000000000000000001"
 Make = Callable[..., str]
 
 
@@ -58,7 +60,7 @@ def lease(shard: int, **more: Any) -> dict[str, Any]:
     usual = {
         "leaseKey": f"shardId-{shard:012d}",
         "leaseCounter": 3,
-        "checkpoint": "49600000000000000000000000000000000000000000000000000001",
+        "checkpoint": CHECKPOINT,
         "checkpointSubSequenceNumber": 0,
         "ownerSwitchesSinceCheckpoint": 0,
         "startingHashKey": "0",
@@ -181,11 +183,26 @@ def test_leases_are_read_and_what_else_lies_there_is_not(tables: Tables, make: M
         {"leaseKey": "stream", "entityType": "STREAM", "checkpoint": "x"},
     )
     assert sorted(tables.leases()) == [
-        Lease("shardId-000000000000", US, False, 3),
-        Lease("shardId-000000000001", THEM, False, 3),
-        Lease("shardId-000000000002", None, True, 3),
-        Lease("shardId-000000000003", None, False, 3),
+        Lease("shardId-000000000000", US, False, 3, CHECKPOINT, 0),
+        Lease("shardId-000000000001", THEM, False, 3, CHECKPOINT, 0),
+        Lease("shardId-000000000002", None, True, 3, "SHARD_END", 0),
+        Lease("shardId-000000000003", None, False, 3, "TRIM_HORIZON", 0),
     ]
+
+
+def test_checkpoints_are_positions_and_a_word_of_kcls_is_none(tables: Tables, make: Make, application: str) -> None:
+    make(
+        application,
+        "leaseKey",
+        lease(0, checkpointSubSequenceNumber=7),
+        lease(1, checkpoint="TRIM_HORIZON"),
+        lease(2, checkpoint="SHARD_END"),
+    )
+    assert tables.checkpoints() == {
+        "shardId-000000000000": (Position(int(CHECKPOINT), 7), False),
+        "shardId-000000000001": (None, False),
+        "shardId-000000000002": (None, True),
+    }
 
 
 def test_every_page_of_a_large_table_is_read(tables: Tables, make: Make, application: str) -> None:

@@ -1,0 +1,117 @@
+"""A worker that leaks is replaced between records, before it grows too large. Nobody is blamed.
+
+    above its mark ──► what ran when it passed it has ended, and it still is: no record's own growth
+      └──► drained: it starts nothing more ──► idle: ended, and its seats go on in the spare
+
+A processor that needs much from the start, or soon, would be replaced again and again. It is said
+once, and let be: until it has grown above what it began with, or ever more rarely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from streamheal.workers import wire
+from streamheal.workers.memory import Memory, mib
+from streamheal.workers.process import Process
+from streamheal.workers.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from streamheal.workers.seat import ShardSeat
+
+# Of what it may use.
+_MARK = 0.8
+# Between two replacements in one place; twice as long whenever a new one comes to the mark sooner than that.
+_PAUSE_S, _PAUSE_S_MAX = 5.0, 3600.0
+
+
+class Log(Protocol):
+    def info(self, event: str, **fields: Any) -> Any: ...
+    def warning(self, event: str, **fields: Any) -> Any: ...
+
+
+class _Watched:
+    """One worker's growth, from when its shards were initialized.
+
+    Attributes:
+        passed: What ran when it was first seen above the mark; None: it is below.
+    """
+
+    def __init__(self, seats: int, memory: int, now: float) -> None:
+        self.seats, self.first, self.since = seats, memory, now
+        self.passed: dict[Any, Any] | None = None
+
+
+class Recycler:
+    def __init__(self, memory: Memory, watchdog: Watchdog, log: Log) -> None:
+        self._memory, self._watchdog, self._log = memory, watchdog, log
+        self._watched: dict[Process, _Watched] = {}
+        self._pauses: dict[str, float] = {}  # by place
+        self._not_before: dict[str, float] = {}
+        self._said = False
+
+    def look(self, workers: Iterable[tuple[Process, list[ShardSeat]]], *, spare: bool, now: float) -> None:
+        """After the watchdog has looked. `spare`: a process stands by to take a place."""
+        if not self._memory.limited:
+            return
+        for process, seats in list(workers):
+            if process.doomed is not None:
+                continue
+            if process.draining is None:
+                self._weigh(process, seats, spare, now)
+            elif spare and not process.draining and not any(seat.running() for seat in seats):
+                self._end(process, now)
+
+    def _weigh(self, process: Process, seats: list[ShardSeat], spare: bool, now: float) -> None:
+        if not seats or any(seat.stage != "in" for seat in seats):
+            return
+        watched = self._watched.get(process)
+        if watched is None or watched.seats != len(seats):
+            watched = self._watched[process] = _Watched(len(seats), process.memory, now)
+        limit = self._memory.limit_of(process)
+        if process.memory <= _MARK * limit:
+            watched.passed = None
+            return
+        runs = self._watchdog.runs(process)
+        if watched.passed is None:
+            watched.passed = dict(runs)
+            return
+        if any(runs.get(run) == since for run, since in watched.passed.items()):
+            return  # it may be that record's
+        if watched.first > _MARK * limit or now < self._not_before.get(process.label, now):
+            self._say_tight(process, watched, limit, now)
+        elif spare and not any(seat.unstated.owes for seat in seats):
+            self._drain(process, seats)
+
+    def _drain(self, process: Process, seats: list[ShardSeat]) -> None:
+        for seat in seats:
+            process.send(wire.Drain(seat.number))
+        process.draining = {seat.number for seat in seats}
+
+    def _end(self, process: Process, now: float) -> None:
+        watched = self._watched[process]
+        lived_s = now - watched.since
+        pause_s = self._pauses.get(process.label, _PAUSE_S)
+        pause_s = _PAUSE_S if lived_s > pause_s else min(_PAUSE_S_MAX, 2 * pause_s)
+        self._pauses[process.label], self._not_before[process.label] = pause_s, now + pause_s
+        self._log.info("worker_recycled", **self._figures(process, watched, lived_s))
+        process.kill("recycled")
+
+    def _say_tight(self, process: Process, watched: _Watched, limit: float, now: float) -> None:
+        if not self._said:
+            self._said = True
+            self._log.warning("worker_memory_tight", **self._figures(process, watched, now - watched.since))
+
+    def _figures(self, process: Process, watched: _Watched, lived_s: float) -> dict[str, Any]:
+        limit = int(self._memory.limit_of(process))
+        return {
+            "worker": process.name,
+            "memory_mib": mib(process.memory),
+            "began_with_mib": mib(watched.first),
+            "limit_mib": mib(limit),
+            "lived_s": round(lived_s, 1),
+        }
+
+    def buried(self, process: Process) -> None:
+        self._watched.pop(process, None)

@@ -1,0 +1,205 @@
+"""Whoever runs too long is ended, and nobody who merely stood beside it, or was stopped, or was not looked at."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamheal.core.messages import At, Cause, Failed, WorkerDied
+
+from .stand import line, standing, until
+
+WAITING = """
+import asyncio
+class App(RecordProcessor):
+    deadline_s = 0.4
+    async def process_record(self, record):
+        n = record.json()
+        if n == 3: return await self.charge()
+        await asyncio.sleep(0.25)
+        effect(n)
+    async def charge(self):
+        {charge}
+"""
+
+
+async def test_a_coroutine_past_its_deadline_is_cancelled_and_its_neighbours_go_on(tmp_path: Path) -> None:
+    """Its process lives; it has failed where it waited, and is the only one that has."""
+    async with standing(tmp_path, WAITING.format(charge="await asyncio.Event().wait()"), concurrency=2) as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line([3, 1, 2, 4, 5, 6]))
+        failed = await ear.failed(At(1, 0))
+        assert (failed.cause, failed.alone) == (Cause.OVERRAN, False)
+        (attempt,) = ear.attempts[At(1, 0)]
+        assert (attempt.outcome, attempt.exception_type, attempt.signal) == ("deadline", None, None)
+        assert attempt.message == f"still running after {attempt.duration_s:.1f} s"
+        assert attempt.frames == ("app.py:process_record", "app.py:charge")
+        assert "in charge" in (attempt.stack or "")
+        assert attempt.duration_s >= 0.4
+        await ear.span_done(1)
+        assert stand.effects() == ["1", "2", "4", "5", "6"]
+        assert not ear.of(WorkerDied)
+
+
+async def test_what_is_queued_behind_a_cancelled_coroutine_waits_for_it(tmp_path: Path) -> None:
+    async with standing(tmp_path, WAITING.format(charge="await asyncio.Event().wait()")) as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line([3, 1], keys=lambda n: "one"))
+        await ear.span_done(1)
+        assert stand.effects() == []
+        ear.seat.settle(At(1, 0))
+        ear.bring(2, line([2], first=10, keys=lambda n: "one"))
+        await ear.span_done(2)
+        assert stand.effects() == ["1", "2"]
+
+
+async def test_a_coroutine_that_catches_its_cancellation_and_returns_is_done(tmp_path: Path) -> None:
+    charge = "try: await asyncio.Event().wait()\n        except asyncio.CancelledError: effect('gave up')"
+    async with standing(tmp_path, WAITING.format(charge=charge)) as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line([3, 1]))
+        await ear.span_done(1)
+        assert stand.effects() == ["1", "gave up"]
+        ear.bring(2, line(["again"], first=10))
+        await ear.span_done(2)
+        assert not ear.of(Failed), "and the cancellation stays with its record"
+
+
+async def test_a_coroutine_that_does_not_end_is_stopped_with_its_process(tmp_path: Path) -> None:
+    """Its neighbours, who are in time, are not past their deadline; all show where they were."""
+    charge = "while True:\n            try: await asyncio.sleep(60)\n            except asyncio.CancelledError: pass"
+    async with standing(tmp_path, WAITING.format(charge=charge), concurrency=2) as stand:
+        ear = await stand.ear(heal=True).start()
+        ear.bring(1, line([3, 1, 2, 4, 5, 6]))
+        await ear.until(lambda: ear.of(WorkerDied))
+        died: WorkerDied = ear.of(WorkerDied)[0]
+        assert died.overran == (At(1, 0),)
+        assert len(died.running) == 2
+        await ear.until(lambda: ear.open == 0)
+        assert ear.aside == {At(1, 0): "OVERRAN"}
+        for attempt in ear.attempts[At(1, 0)]:
+            assert attempt.frames == ("app.py:process_record", "app.py:charge")
+        neighbour = ear.attempts[died.running[1].at][0]
+        assert neighbour.outcome == "crash"
+        assert "another record" in (neighbour.message or "")
+
+
+UNTIL_TOLD = """
+class App(RecordProcessor):
+    deadline_s = 0.3
+    def process_record(self, record):
+        n = record.json()
+        effect(f"{n} begins")
+        while n == 1 and not os.path.exists("go"): time.sleep(0.01)
+        effect(f"{n} ends")
+"""
+
+
+async def test_a_process_that_is_stopped_goes_on_and_its_record_loses_no_time(tmp_path: Path) -> None:
+    """Stopped for longer than the deadline, a tenth of a second at a time."""
+    async with standing(tmp_path, UNTIL_TOLD) as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line([1]))
+        await until(stand.effects)
+        assert ear.seat.process is not None
+        process = ear.seat.process
+        while process.stops < 8:
+            os.kill(process.pid, signal.SIGSTOP)
+            await until(lambda seen=process.stops: process.stops > seen)
+        (tmp_path / "go").touch()
+        await ear.span_done(1)
+        assert [fields["pid"] for fields in stand.log.of("worker_stopped")] == [process.pid], "said once"
+        assert not ear.of(WorkerDied)
+
+
+async def test_a_process_that_is_stopped_again_and_again_is_replaced_and_nobody_is_blamed(tmp_path: Path) -> None:
+    async with standing(tmp_path, UNTIL_TOLD) as stand:
+        ear = await stand.ear(heal=True).start()
+        ear.bring(1, line([1]))
+        await until(stand.effects)
+        assert ear.seat.process is not None
+        process = ear.seat.process
+
+        def stop() -> bool:
+            if not process.dead.is_set():
+                os.kill(process.pid, signal.SIGSTOP)
+            return process.dead.is_set()
+
+        await until(stop)
+        (tmp_path / "go").touch()
+        await ear.until(lambda: ear.open == 0)
+        (died,) = ear.of(WorkerDied)
+        assert (died.by_us, len(died.running), ear.deaths, ear.aside) == (True, 1, ["stopped"], {})
+
+
+async def test_a_record_that_stops_its_own_process_is_found(tmp_path: Path) -> None:
+    """The first two processes are excused for it; then it is a death like any other."""
+    code = """
+class App(RecordProcessor):
+    def process_record(self, record):
+        while record.json() == 1: os.kill(os.getpid(), signal.SIGSTOP)
+        effect(record.json())
+"""
+    async with standing(tmp_path, code) as stand:
+        ear = await stand.ear(heal=True).start()
+        ear.bring(1, line([0, 1, 2]))
+        await ear.until(lambda: ear.open == 0)
+        assert ear.aside == {At(1, 1): "CRASHED"}
+        assert [died.by_us for died in ear.of(WorkerDied)] == [True, True, False]
+        assert "stopped again and again" in (ear.attempts[At(1, 1)][-1].message or "")
+
+
+@pytest.fixture
+def freezer() -> Iterator[Path]:
+    """A way to have a process that does not die of SIGKILL: cgroup v1 holds it as a disk that is gone would."""
+    group = Path(f"/sys/fs/cgroup/freezer/streamheal-test-{os.getpid()}")
+    try:
+        group.mkdir()
+        (group / "freezer.state").write_text("THAWED")
+    except OSError:
+        pytest.skip("no freezer of cgroup v1 here that could be written to")
+    yield group
+    (group / "freezer.state").write_text("THAWED")
+    while (group / "cgroup.procs").read_text():
+        pass
+    group.rmdir()
+
+
+async def test_a_process_that_does_not_die_is_said_and_its_shard_goes_on(tmp_path: Path, freezer: Path) -> None:
+    async with standing(tmp_path, UNTIL_TOLD) as stand:
+        ear = await stand.ear(heal=True).start()
+        ear.bring(1, line([1, 2]))
+        await until(stand.effects)
+        assert ear.seat.process is not None
+        process = ear.seat.process
+        (freezer / "cgroup.procs").write_text(str(process.pid))
+        (freezer / "freezer.state").write_text("FROZEN")
+        await ear.until(lambda: ear.of(WorkerDied))
+        assert process.status.state == ""
+        (stuck,) = stand.log.of("worker_stuck")
+        assert (stuck["pid"], stuck["state"]) == (process.pid, "D")
+        (death,) = stand.log.of("worker_died")
+        assert (death["why"], death["state"]) == ("deadline", "D"), "no slow code, but a call that does not come back"
+        (tmp_path / "go").touch()
+        await ear.until(lambda: ear.open == 0)
+        assert ear.aside == {}
+        assert {"1 ends", "2 ends"} <= set(stand.effects())
+        (freezer / "freezer.state").write_text("THAWED")
+
+
+async def test_a_spare_that_is_slow_to_import_is_said_and_stops_nobody(tmp_path: Path) -> None:
+    code = "if os.path.exists('slow'): time.sleep(60)\ndef handle(record): effect(record.json())"
+    async with standing(tmp_path, code, "app:handle", ready_s_max=1.0) as stand:
+        ear = await stand.ear(heal=True).start()
+        await until(lambda: stand.pool._warm)
+        (tmp_path / "slow").touch()
+        os.kill(stand.pool._warm[0].pid, signal.SIGKILL)
+        await until(lambda: any("import" in fields["why"] for fields in stand.log.of("spare_died")))
+        assert stand.log.of("spare_died")[-1]["why"] == "importing app takes longer than 1 s"
+        ear.bring(1, line([0]))
+        await ear.span_done(1)
+        assert not ear.of(WorkerDied)

@@ -1,0 +1,157 @@
+"""Processes that grow are ended before the kernel ends their host, and only who grows one alone is blamed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamheal.core.messages import At, WorkerDied
+from streamheal.errors import TargetError
+
+from .stand import line, numbers, standing, until
+
+MIB = 1 << 20
+
+EATING = """
+class App(RecordProcessor):
+    concurrency = 2
+    def process_record(self, record):
+        n = record.json()
+        if n == 1: self.eat()
+        if n == 2 and record.attempt == 1: time.sleep(60)
+        effect(n)
+    def eat(self):
+        eaten = []
+        while True:
+            eaten.append(bytearray(4 << 20))
+            time.sleep(0.001)
+"""
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        ({"memory_each": 96 * MIB}, "grew past 96 MiB"),
+        ({"memory_together": 256 * MIB}, "the largest when all worker processes together passed 256 MiB"),
+    ],
+)
+async def test_who_grows_a_process_alone_is_named_and_its_neighbour_is_done(
+    tmp_path: Path, limits: dict[str, int], says: str
+) -> None:
+    async with standing(tmp_path, EATING, **limits) as stand:
+        ear = await stand.ear(heal=True).start()
+        ear.bring(1, line([1, 2, 3]))
+        await ear.until(lambda: ear.open == 0)
+        assert ear.aside == {At(1, 0): "CRASHED"}
+        assert sorted(stand.effects()) == ["2", "3"]
+        assert ear.deaths == ["memory", "memory"], "in the worker, and alone"
+        assert [fields["cause"] for fields in stand.log.of("worker_died")] == ["memory", "memory"]
+        for attempt in ear.attempts[At(1, 0)]:
+            assert (attempt.outcome, attempt.signal) == ("crash", None)
+            assert says in (attempt.message or "")
+        assert ear.attempts[At(1, 0)][-1].frames == ("app.py:process_record", "app.py:eat")
+
+
+async def test_shared_memory_is_held_against_nobody(tmp_path: Path) -> None:
+    """A batch lies in memory that all processes map, and every one that reads it has it resident."""
+    code = "class App(RecordProcessor):\n    def process_record(self, record): effect(len(record.data))"
+    async with standing(tmp_path, code, memory_each=64 * MIB) as stand:
+        ear = await stand.ear(heal=True).start()
+        for span in range(1, 13):
+            ear.bring(span, line([b"x" * (6 * MIB)], first=span))
+        await ear.until(lambda: ear.open == 0)
+        assert stand.effects() == [str(6 * MIB)] * 12
+        assert not ear.of(WorkerDied)
+
+
+async def test_a_processor_that_needs_more_than_it_may_have_is_refused_at_the_start(tmp_path: Path) -> None:
+    code = (
+        "ballast = bytearray(80 << 20)\nfor n in range(0, len(ballast), 4096): ballast[n] = 1\ndef handle(record): pass"
+    )
+    with pytest.raises(TargetError, match=r"app:handle uses \d+ MiB, and a worker may use no more than 64 MiB"):
+        async with standing(tmp_path, code, "app:handle", memory_each=64 * MIB):
+            pass
+
+
+LEAKING = """
+import asyncio
+kept = []
+def leak(record):
+    if len(kept) < 115: kept.append(bytearray(1 << 20))
+    effect(f"{record.json()} {os.getpid()}")
+class Plain(RecordProcessor):
+    def process_record(self, record): leak(record); time.sleep(0.002)
+class Threads(Plain):
+    concurrency = 8
+class Async(RecordProcessor):
+    async def process_record(self, record): leak(record); await asyncio.sleep(0.01)
+class Batch(RecordProcessor):
+    def process_records(self, records):
+        for record in records: leak(record); time.sleep(0.002)
+"""
+
+
+@pytest.mark.parametrize("target", ["Plain", "Threads", "Async", "Batch"])
+async def test_a_worker_that_leaks_is_replaced_between_records(tmp_path: Path, target: str) -> None:
+    """Each record runs once, nobody is blamed; both shards of the worker go on in the spare."""
+    async with standing(tmp_path, LEAKING, f"app:{target}", memory_each=160 * MIB) as stand:
+        ears = [await stand.ear(f"shardId-{n}", heal=True).start() for n in (1, 2)]
+        brought = 0
+        while not (recycled := stand.log.of("worker_recycled")):
+            brought += 1
+            for shard, ear in enumerate(ears):
+                ear.bring(brought, line([brought * 100 + shard * 50 + n for n in range(16)], first=brought * 16))
+            for ear in ears:
+                await ear.until(lambda ear=ear: ear.open == 0)
+        for ear in ears:
+            await ear.until(lambda ear=ear: ear.up and ear.of(WorkerDied))
+            ear.bring(brought + 1, line([9000 + ears.index(ear)], first=brought * 16 + 16))
+            await ear.until(lambda ear=ear: ear.open == 0)
+            assert [(died.by_us, died.running) for died in ear.of(WorkerDied)] == [(True, ())]
+            assert (ear.deaths, ear.aside) == ([], {})
+        found = numbers(stand.effects())
+        assert len(found) == len(set(found)) == brought * 32 + 2, "none ran twice"
+        assert recycled[0]["memory_mib"] >= 128 > recycled[0]["began_with_mib"]
+        assert len({text.split()[1] for text in stand.effects()}) == 2
+
+
+async def test_a_processor_that_needs_much_from_the_start_is_let_be(tmp_path: Path) -> None:
+    code = """
+class App(RecordProcessor):
+    def initialize(self, shard): self.ballast = [bytearray(1 << 20) for _ in range(100)]
+    def process_record(self, record):
+        time.sleep(0.02)
+        effect(record.json())
+"""
+    async with standing(tmp_path, code, memory_each=128 * MIB) as stand:
+        ear = await stand.ear(heal=True).start()
+        ear.bring(1, line(list(range(20))))
+        await ear.until(lambda: ear.open == 0)
+        assert len(stand.log.of("worker_memory_tight")) == 1, "said once"
+        assert not ear.of(WorkerDied)
+
+
+async def test_a_record_that_holds_much_while_it_runs_is_no_leak(tmp_path: Path) -> None:
+    code = """
+class App(RecordProcessor):
+    def process_record(self, record):
+        if record.json() == 1:
+            held = [bytearray(1 << 20) for _ in range(100)]
+            while not os.path.exists("go"): time.sleep(0.01)
+        effect(record.json())
+"""
+    async with standing(tmp_path, code, memory_each=128 * MIB) as stand:
+        ear = await stand.ear(heal=True).start()
+        ear.bring(1, line([0, 1, 2]))
+        assert ear.seat.process is not None
+        process = ear.seat.process
+        looks = 4
+        seen = 0.0
+        while looks:
+            await until(lambda seen=seen: process.memory > 105 * MIB and process.awake_s > seen)
+            seen, looks = process.awake_s, looks - 1
+        assert process.draining is None
+        (tmp_path / "go").touch()
+        await ear.until(lambda: ear.open == 0)
+        assert not ear.of(WorkerDied)
