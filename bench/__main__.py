@@ -26,6 +26,7 @@ FIGURES: dict[str, Callable[[int], list[Figure]]] = {
     "key_concurrency": figures.key_concurrency,
     "crash_gap_s": figures.crash_gap_s,
     "hang_gap_s": figures.hang_gap_s,
+    "lane_suspects": figures.lane_suspects,
     "flood": figures.flood,
     "flood_s3": poll.flood_s3,
     "kcl_memory": memory.kcl_memory,

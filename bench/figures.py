@@ -208,6 +208,37 @@ def _gap(name: str, gaps: list[float], reach: float, beyond_s: float) -> Figure:
     return Figure(name, worst, reach, False, f"p99 of {len(gaps)}; median {statistics.median(gaps) - beyond_s:.3f} s")
 
 
+def lane_suspects(rounds: int) -> list[Figure]:
+    """In cautious mode, with a hundred coroutines open when one of them crashes their process."""
+    times, every = 50, 400
+    deaths: list[tuple[int, int]] = []  # running, suspect
+    cleared = 0
+
+    def heard(event: str, fields: dict[str, object]) -> None:
+        nonlocal cleared
+        if event == "worker_died" and fields["cause"] != "cell":
+            deaths.append((int(str(fields["running"])), int(str(fields["suspects"]))))
+        cleared += event == "record_cleared"  # suspected, and run alone, for nothing
+
+    with tempfile.TemporaryDirectory() as folder:
+        total = times * every
+        # Keys of which no two of those that crash have one: none waits behind another.
+        lines = {"shard-0": payload_lines(total, 100, lambda number: b"C" if number % every == 200 else None, 997)}
+        hosting.run(
+            "bench.processors:CrashingAsync",
+            lines,
+            Path(folder),
+            policy={"shutdown_s": 1.0},
+            enough=total - times,
+            starts=2,
+            listen=heard,
+        )
+    worst = max(suspect for _, suspect in deaths)
+    ran = statistics.median(running for running, _ in deaths)
+    detail = f"worst of {len(deaths)} deaths around {ran:.0f} records; {cleared} innocents run alone"
+    return [Figure("lane_suspects", worst, 1, False, detail)]
+
+
 # -- what is all poison -------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from streamheal.core.policy import Policy
 from streamheal.engines.base import Engine
 from streamheal.quarantine.folder import FolderStore
 from streamheal.records import Position
-from streamheal.runtime.chronicle import Chronicle
+from streamheal.runtime.chronicle import Chronicle, Listener
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.runtime import Runtime
 from streamheal.runtime.sealing import Sealer
+from streamheal.state.marks import Found, Running
 from streamheal.workers.pool import WorkerPool
 from streamheal.workers.port import WorkerOptions
 
@@ -29,8 +30,13 @@ structlog.configure(
 
 
 class NoStarts:
+    """Of a shard's first start, or of one from which hosts have died."""
+
+    def __init__(self, starts: int) -> None:
+        self._starts = starts
+
     def count(self, shard_id: str, position: Position | None) -> int:
-        return 1
+        return self._starts
 
     def forget(self, shard_id: str, position: Position | None, count: int) -> None: ...
 
@@ -38,6 +44,18 @@ class NoStarts:
         return False
 
     def set_doubt(self, shard_id: str, doubt: bool) -> None: ...
+
+
+class NoMarks:
+    def begin(self, shard_id: str, life: str, after: Position | None, now: float) -> Found:
+        return Found()
+
+    def write(self, shard_id: str, life: str, running: Sequence[Running], *, claim: bool = False) -> bool:
+        return True
+
+    def clear(self, shard_id: str, life: str, kept: Collection[Position] = ()) -> None: ...
+
+    def leave(self, shard_id: str, life: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -51,9 +69,19 @@ class Hosted:
     """A host that is up: its pool is open, its runtime not yet run."""
 
     def __init__(
-        self, target: str, engine: Engine, store: Any, policy: dict[str, Any] | None, options: dict[str, Any]
+        self,
+        target: str,
+        engine: Engine,
+        store: Any,
+        policy: dict[str, Any] | None,
+        options: dict[str, Any],
+        *,
+        starts: int = 1,
+        listen: Listener | None = None,
     ) -> None:
-        self._chronicle = Chronicle(structlog.get_logger())
+        self._chronicle, self._starts = Chronicle(structlog.get_logger()), starts
+        if listen is not None:
+            self._chronicle.listen(listen)
         self.pool = WorkerPool(WorkerOptions(target=target, **options), self._chronicle)
         self._engine, self._store, self._policy = engine, store, policy or {}
 
@@ -66,7 +94,8 @@ class Hosted:
             policy=Policy(**{"batches": facts.mode == "batch", "checkpoint_s": 1.0, **self._policy}),
             keeper=self.keeper,
             seal=Sealer("bench", facts, "0"),
-            starts=NoStarts(),
+            starts=NoStarts(self._starts),
+            marks=NoMarks(),
             chronicle=self._chronicle,
         )
 
@@ -83,6 +112,8 @@ async def host(
     policy: dict[str, Any] | None = None,
     until: asyncio.Event | None = None,
     enough: int | None = None,
+    starts: int = 1,
+    listen: Listener | None = None,
     **options: Any,
 ) -> Outcome:
     """Run the engine to its end, or `until` something; timed over the whole run, not over the start.
@@ -90,8 +121,9 @@ async def host(
     Args:
         enough: Stop once so many records are done. What is sick at the very end waits for a
             witness that no backlog behind it brings; that wait is no throughput.
+        starts: How often a host has begun here, this time included; from the second on it is cautious.
     """
-    async with Hosted(target, engine, store, policy, options) as runtime:
+    async with Hosted(target, engine, store, policy, options, starts=starts, listen=listen) as runtime:
         if until is not None:
             asyncio.ensure_future(until.wait()).add_done_callback(lambda _: runtime.stop())
         began = time.perf_counter()

@@ -94,6 +94,18 @@ class Crashing(RecordProcessor):
                 _note("done")
 
 
+class CrashingAsync(RecordProcessor):
+    """A hundred at once; payloads beginning with C crash the process, after a while of waiting as the others do."""
+
+    concurrency = 100
+
+    async def process_record(self, record: Record) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0.005)
+        if record.data[:1] == b"C":
+            ctypes.string_at(0)
+
+
 class Noting(RecordProcessor):
     """Says of each record on which shard it was done, and when it was put: the payload is that time."""
 

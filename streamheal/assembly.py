@@ -50,6 +50,7 @@ from streamheal.runtime.sealing import Sealer
 from streamheal.state import open as states
 from streamheal.state.base import State
 from streamheal.state.ledgers import Checkpoints, ReplayLedger, Starts
+from streamheal.state.marks import Marks
 from streamheal.web.emf import emitting
 from streamheal.web.server import serving
 from streamheal.workers.pool import WorkerPool
@@ -155,6 +156,7 @@ class Parts:
             keeper=Keeper(shelf, self.chronicle),
             seal=Sealer(settings.application, facts, config_hash(settings)),
             starts=Starts(self.state, kind, settings.stream or ""),
+            marks=Marks(self.state, kind, settings.stream or ""),
             chronicle=self.chronicle,
             until_caught_up=settings.until_caught_up,
             retention_s=retention_s,

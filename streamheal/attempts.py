@@ -24,18 +24,19 @@ class Attempt(msgspec.Struct, kw_only=True):
         number: 1 for the record's first try. Numbers are missing where there were more than 25
             tries: the first five and the last twenty are kept.
         started_at: When it began, ISO 8601 in UTC, milliseconds.
-        duration_s: Seconds until it ended; for a hang, until it was stopped.
+        duration_s: Seconds until it ended; for a hang, until it was stopped; where the host died
+            with it, the most that it can have been.
         outcome: How it ended. `exception`: anything raised, `SystemExit` included. `decode`: a
             `DecodeError`. `rejected`: `Poison`, or a class the processor lists as such.
             `throttled`: the world was busy. `deadline`: still running when its time was over.
-            `crash`: its process died.
+            `crash`: its process died, or the whole host.
         exception_type: As Python prints it: `ValueError`, `botocore.exceptions.ClientError`.
         message: The exception's text; at most 8 KiB, cut in the middle.
         traceback: As Python prints it; at most 64 KiB, cut in the middle.
         stack: For hangs and crashes, where it was, as faulthandler wrote it; at most 64 KiB.
         log: The tail of what it printed or logged; at most 16 KiB.
         worker: The process, for people: `worker 1 (pid 4711)`, `cell (pid 4712)`.
-        alone: True where nothing else ran in its process.
+        alone: True where nothing else ran in its process; where the host died, in the host.
         signal: Where a signal ended the process, its name: `SIGSEGV`.
         exit_code: Where the process exited by itself, with what.
         frames: The application's own frames, outermost first, without line numbers: `orders.py:price`.

@@ -71,10 +71,11 @@ def followed(case: Case, chain: Chain) -> bool:
 def left_over(undecided: Sequence[Case], chain: Chain, quiet_at: float, doubt: bool) -> list[tuple[Case, Verdict]]:
     """Decide what can be decided where nobody is left to ask and patience is over.
 
-    A record can be convicted if it was tried alone once more after `quiet_at`, and either is
-    the only one undecided, or failed in one way every time although another record followed
-    it and succeeded. The second does not hold while two records that nobody followed fail
-    alike: that is what the beginning of an outage looks like, and it would explain the first.
+    A record can be convicted if it was tried alone once more after `quiet_at` (or has killed too
+    many hosts to be tried again), and either is the only one undecided, or failed in one way
+    every time although another record followed it and succeeded. The second does not hold while
+    two records that nobody followed fail alike: that is what the beginning of an outage looks
+    like, and it would explain the first.
 
     Args:
         doubt: The last verdict was NOBODY_ELSE, and nothing has succeeded since: two records
@@ -97,4 +98,4 @@ def _guilty_of_itself(case: Case, chain: Chain, quiet_at: float) -> bool:
 
 
 def _tried_since(case: Case, quiet_at: float) -> bool:
-    return case.phase is Phase.TRIED and case.tried_at >= quiet_at
+    return case.phase is Phase.TRIED and (case.spent or case.tried_at >= quiet_at)

@@ -50,6 +50,8 @@ class Case:
 
     Attributes:
         lonely: It ran in a process that died or was stopped: only in cells from now on.
+        solitary: It ran in a host that died: nothing else of the host runs beside it.
+        spent: Hosts have died of it as often as it takes: it is not run again.
         preceded: Something had succeeded before its last try alone began.
         loose: Times that it failed alone between one success and the next, these being too far
             apart for a bracket. An innocent record needs an outage for each.
@@ -68,7 +70,7 @@ class Case:
     __slots__ = (
         "_tries_kind", "aside", "asked", "at", "attempts", "before", "began", "crashes_alone", "death", "due",
         "failed_at", "first_failed_at", "kind", "lonely", "loose", "phase", "position", "preceded", "size",
-        "store_failures", "throttles", "tried_at", "uniform", "unweighed",
+        "solitary", "spent", "store_failures", "throttles", "tried_at", "uniform", "unweighed",
     )  # fmt: skip
 
     def __init__(self, record: Named, phase: Phase) -> None:
@@ -78,7 +80,7 @@ class Case:
         self.due = nan  # equals nothing: in no heap is anything of it
         self.began = self.failed_at = self.tried_at = -inf
         self.first_failed_at = inf
-        self.lonely = self.preceded = self.unweighed = False
+        self.lonely = self.preceded = self.unweighed = self.solitary = self.spent = False
         self.uniform = True
         self.kind: Kind | None = None
         self._tries_kind: Kind | None = None

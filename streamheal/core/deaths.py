@@ -11,11 +11,12 @@ comes in its lane: the next worker is told to ask (`Give.ask`), as it alone know
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from streamheal.core.case import IN_WORKER, Case, Phase
 from streamheal.core.ledger import Ledger, Span
-from streamheal.core.messages import Give, WorkerDied
+from streamheal.core.messages import At, Give, WorkerDied
 
 
 class Inquest(NamedTuple):
@@ -24,7 +25,7 @@ class Inquest(NamedTuple):
     Attributes:
         done: Known records that had ended well (True: filtered), unheard.
         suspects: They run alone from now on; new ones are in the ledger already.
-        bygone: How many were marked running although they were not the worker's any more.
+        bygone: How many were marked running and are not suspect: not the worker's any more, or spared.
     """
 
     done: list[tuple[Case, bool]]
@@ -32,8 +33,12 @@ class Inquest(NamedTuple):
     bygone: int
 
 
-def inquire(died: WorkerDied, ledger: Ledger) -> Inquest:
-    """Read a dead worker's marks against what is known."""
+def inquire(died: WorkerDied, ledger: Ledger, spared: set[At]) -> Inquest:
+    """Read a dead worker's marks against what is known.
+
+    Whoever merely stood there when the process died is spared, and runs again as before; but only
+    once, because it may have been a thread of its own. `spared` grows by those.
+    """
     done = []
     for at, filtered in died.done:
         case = ledger.case(at)
@@ -43,7 +48,11 @@ def inquire(died: WorkerDied, ledger: Ledger) -> Inquest:
     if died.by_us:
         return Inquest(done, suspects, len(died.running))
     settled = {case.at for case, _ in done}
+    stood = set() if died.overran else set(died.stood) - spared
+    spared |= stood
     for record in died.running:
+        if record.at in stood:
+            continue
         case = ledger.case(record.at)
         if case is None and not ledger.knows(record.at):
             suspects.append(ledger.add(Case(record, Phase.QUEUED)))
@@ -53,12 +62,15 @@ def inquire(died: WorkerDied, ledger: Ledger) -> Inquest:
     return Inquest(done, suspects, len(died.running) - len(suspects))
 
 
-def give_again(ledger: Ledger, asks: dict[int, tuple[int, ...]]) -> list[Give]:
-    """All that is open, in stream order, so that the next worker's lanes come out as they were."""
+def give_again(ledger: Ledger, asks: Mapping[int, Collection[int]]) -> list[Give]:
+    """All that is open, in stream order, so that the next worker's lanes come out as they were.
+
+    `asks`: by span, who is not to be run when its turn comes.
+    """
     return [_give(span, asks.get(span.number, ())) for span in ledger.spans.values() if span.left or not span.reported]
 
 
-def _give(span: Span, asks: tuple[int, ...]) -> Give:
+def _give(span: Span, asks: Collection[int]) -> Give:
     queued, hold, skip = [], [], []
     ask = {nth for nth in asks if nth not in span.cases}
     for nth, case in sorted(span.cases.items()):

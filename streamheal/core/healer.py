@@ -10,6 +10,7 @@ lane "again" (`Retry`) or "go on" (`Settle`). Nothing can overtake.
                                 balance.py   whether the books add up: else no checkpoint
     worker ── Stated ───────►   statements.py  how far the processor says that it is done
     worker ── WorkerDied ───► deaths.py    who runs alone from then on
+    state  ── what hosts that died had marked ──► caution.py   whether to be cautious, and how long
            ── Failed ───────► trouble.py   whom to ask, whom to try again, and when
            ── Witnessed ────►   case.py      one record in trouble
                                 blame.py     who is to blame: the record, or the world
@@ -23,9 +24,12 @@ of its own beside these; a key that is set aside goes through it instead of `Set
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import zip_longest
 from math import inf
 
 from streamheal.core.case import IN_WORKER, Case, Phase
+from streamheal.core.caution import Spot
 from streamheal.core.deaths import give_again, inquire
 from streamheal.core.host import Host
 from streamheal.core.ledger import Ledger
@@ -62,32 +66,41 @@ from streamheal.records import Position
 
 _NEVER = inf
 
-# In cautious mode few records are suspect in the next death of the host.
-_CAUTIOUS_SPAN_RECORDS_MAX = 10
-
 
 class Healer:
     """One shard's core: events and the time go in, decisions come out.
 
     Attributes:
         ledger: What was read, and what became of it.
-        span_records_max: Batches should hold no more records than this; None: as they come.
         over: Nothing will be decided any more.
     """
 
     def __init__(
-        self, shard_id: str, policy: Policy, host: Host, *, starts: int = 1, doubt: Position | None = None
+        self,
+        shard_id: str,
+        policy: Policy,
+        host: Host,
+        *,
+        starts: int = 1,
+        doubt: Position | None = None,
+        marked: Iterable[Position] = (),
     ) -> None:
-        """`starts`: how often a host has begun from this shard's checkpoint, this time included."""
+        """
+        Args:
+            starts: How often a host has begun from this shard's checkpoint, this time included.
+            marked: Records that ran in hosts that died, and are beyond the checkpoint.
+        """
         self.shard_id = shard_id
         self.ledger = Ledger()
         self.over = False
-        self.span_records_max = None if starts < 2 else _CAUTIOUS_SPAN_RECORDS_MAX
         self._policy = policy
         self._host = host
         self._trouble = Trouble(shard_id, policy, host, self.ledger, doubt)
         self._progress = Progress(policy, self.ledger)
-        self._asks: dict[int, tuple[int, ...]] = {}
+        self._spot = Spot(policy, starts, marked)
+        # By span: whose turn shall be told, and how many hosts it killed; None: the process of its batch died.
+        self._asks: dict[int, dict[int, int | None]] = {}
+        self._spared: set[At] = set()
         self._stopped = False
         self._said: list[Decision] = []
 
@@ -108,6 +121,16 @@ class Healer:
     def curious(self) -> bool:
         """Whether `Witnessed` is of any use: only in trouble."""
         return bool(self._trouble.cases.undecided) or self._trouble.doubt is not None
+
+    @property
+    def cautious(self) -> bool:
+        """Whether nothing may begin before its position is durable: the next life must know of it."""
+        return not self._spot.past and not self.over
+
+    @property
+    def spent(self) -> tuple[Position, ...]:
+        """Records that have killed hosts, are not run again, and wait for a witness."""
+        return tuple(case.position for case in self._trouble.cases.undecided.values() if case.spent)
 
     @property
     def doubt(self) -> Position | None:
@@ -184,8 +207,7 @@ class Healer:
             case Done():
                 self._done(event, now)
             case Failed():
-                case = self.ledger.case(event.record.at) or self.ledger.add(Case(event.record, Phase.QUEUED))
-                trouble.failed(case, event, now)
+                self._failed(event, now)
             case Witnessed(since, until):
                 trouble.witnessed(since, until)
             case WorkerDied():
@@ -210,6 +232,8 @@ class Healer:
                 self._progress.shard_ended()
             case Signal.HEARD_OUT:
                 self._progress.heard_out()
+            case Signal.AT_TIP:
+                self._spot.look(self.ledger, at_tip=True)
             case Signal.TICKED:
                 pass
         in_trouble = trouble.cases.by_at or isinstance(event, WorkerDied | Done)
@@ -219,6 +243,7 @@ class Healer:
                 return said
             trouble.heal(now)
         self._tell_engine(now)
+        self._spot.look(self.ledger)
         return said
 
     def _span_arrived(self, event: SpanArrived, now: float) -> None:
@@ -226,7 +251,7 @@ class Healer:
         self._progress.arrived()
         self.ledger.open(event.span, event.size)
         if event.suspects:
-            self._asks[event.span] = event.suspects
+            self._asks[event.span] = dict(zip_longest(event.suspects, event.hosts_killed, fillvalue=0))
         if not self._progress.halting:
             self._said.append(Give(event.span, ask=event.suspects))
 
@@ -238,6 +263,13 @@ class Healer:
         if self.ledger.report(event.span, event.records, event.last, event.filtered):
             self._host.succeeded(now)
         self._progress.settled()
+
+    def _failed(self, event: Failed, now: float) -> None:
+        at = event.record.at
+        case = self.ledger.case(at) or self.ledger.add(Case(event.record, Phase.QUEUED))
+        self._trouble.failed(case, event, now, self._asks.get(at.span, {}).get(at.nth))
+        if case.spent:
+            self._spot.harmless(case.position)
 
     def _halted(self, halted: Halted, now: float) -> None:
         for span in halted.done:
@@ -260,6 +292,7 @@ class Healer:
 
     def _settle_well(self, case: Case, filtered: bool) -> None:
         self._trouble.close(case)
+        self._spot.harmless(case.position)
         self._progress.settled()
         if filtered:
             self.ledger.settle_filtered(case)
@@ -269,6 +302,7 @@ class Healer:
     def _stored(self, at: At) -> None:
         case = self._trouble.cases.by_at[at]
         self._trouble.close(case)
+        self._spot.harmless(case.position)
         self._progress.settled()
         self.ledger.settle_quarantined(case)
         self._said.append(Settle(at))
@@ -276,7 +310,7 @@ class Healer:
     # -- deaths --------------------------------------------------------------------------
 
     def _worker_died(self, died: WorkerDied, now: float) -> None:
-        done, suspects, bygone = inquire(died, self.ledger)
+        done, suspects, bygone = inquire(died, self.ledger, self._spared)
         for case, filtered in done:
             self._settle_well(case, filtered)
         if died.again is not None:
@@ -299,8 +333,7 @@ class Healer:
 
     def _ask_for(self, at: At) -> None:
         """Those before it in its lane may be suspects too, and it must not overtake them."""
-        asked = self._asks.get(at.span, ())
-        self._asks[at.span] = (*asked, at.nth) if at.nth not in asked else asked
+        self._asks.setdefault(at.span, {}).setdefault(at.nth, None)
 
     def _start_again(self, now: float) -> None:
         policy = self._policy

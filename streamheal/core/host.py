@@ -1,9 +1,10 @@
-"""What one shard cannot know: how the others fare, who else ran in a process that died, free cells."""
+"""What one shard cannot know: how the others fare, who else ran in a process that died, free cells, solitude."""
 
 from __future__ import annotations
 
 from math import inf
 
+from streamheal.core.caution import Solitude
 from streamheal.core.policy import Policy
 
 
@@ -25,6 +26,7 @@ class Host:
     """
 
     def __init__(self, policy: Policy | None = None) -> None:
+        self.solitude = Solitude()
         self._cells_max = (policy or Policy()).cells_max
         self._failing: dict[str, int] = {}
         self._succeeded_at = -inf

@@ -115,7 +115,6 @@ class Ledger:
         self.in_flight -= bulk
         size = sum(case.size for case in span.cases.values() if case is not None)
         self.size -= span.size - size
-        span.size = size
         self._advance()
         return bulk - filtered
 
@@ -159,7 +158,6 @@ class Ledger:
         span.left -= 1
         self.in_flight -= 1
         if span.reported:
-            span.size -= case.size
             self.size -= case.size
         self._advance()
 

@@ -39,6 +39,7 @@ class Verdict(Enum):
     NOBODY_ELSE = auto()  # failed alone for `patience_s`; there was nobody to ask
     LEFT_OVER = auto()  # failed the same way every time, while a later one succeeded
     STAYS = auto()  # failed its tries in a replay: it stays where it is
+    KILLED_HOSTS = auto()  # hosts died while it ran in them alone; others have succeeded since
 
 
 class Named(NamedTuple):
@@ -59,13 +60,15 @@ class Named(NamedTuple):
 class SpanArrived(NamedTuple):
     """The engine brought a batch. How many records it holds, only the worker will know.
 
-    `size` counts bytes as they came. `suspects` ran when the host died (durable marks of
-    cautious mode); indexes in the span.
+    `size` counts bytes as they came. `suspects` ran when a host died (durable marks of
+    cautious mode); indexes in the span. `hosts_killed` says of each how many hosts have died
+    while it ran in them alone; where it is shorter, none.
     """
 
     span: int
     size: int
     suspects: tuple[int, ...] = ()
+    hosts_killed: tuple[int, ...] = ()
 
 
 class SpanCounted(NamedTuple):
@@ -140,6 +143,8 @@ class WorkerDied(NamedTuple):
         running_total: Records running in the whole process.
         by_us: Killed to be rid of another shard's record: nobody here is suspect.
         kept: Whatever its processor owed runs again: `again`, and what is marked open again.
+        stood: Of the running, those that waited while another coroutine of the process was being
+            resumed. What a thread did that one of them waits for, this cannot tell.
     """
 
     death: int
@@ -150,6 +155,7 @@ class WorkerDied(NamedTuple):
     by_us: bool = False
     kept: bool = False
     again: RunsAgain | None = None
+    stood: tuple[At, ...] = ()
 
 
 class Witnessed(NamedTuple):
@@ -213,6 +219,7 @@ class Signal(Enum):
     SHUTDOWN_REQUESTED = auto()
     SHARD_ENDED = auto()  # no batch will come any more
     HEARD_OUT = auto()  # the hook of `HearOut` is over
+    AT_TIP = auto()  # there was nothing more to read
 
 
 Event = (
@@ -273,9 +280,10 @@ class Settle(NamedTuple):
 
 
 class RunAlone(NamedTuple):
-    """Run the record in a fresh process with nothing else in it."""
+    """Run the record in a fresh process with nothing else in it. `solitary`: nor anywhere in the host."""
 
     at: At
+    solitary: bool = False
 
 
 class Quarantine(NamedTuple):

@@ -41,7 +41,7 @@ class Progress:
         self._ends_at = _NEVER
         self._asked: Position | None = None
         self._kept: Position | None = None
-        self._asked_at = 0.0
+        self._asked_at: float | None = None
 
     def arrived(self) -> None:
         self._owed = True
@@ -84,7 +84,8 @@ class Progress:
             return _NEVER  # until it is answered, time changes nothing
         if self._hearing:
             return self._ends_at
-        return min(self._ends_at, self._asked_at + self._policy.checkpoint_s if self._moved else _NEVER)
+        asked_at = self._asked_at if self._moved and self._asked_at is not None else _NEVER
+        return min(self._ends_at, asked_at + self._policy.checkpoint_s)
 
     def answer(self) -> list[Decision]:
         """`ANSWER`, when a batch is owed an answer and there is room for the next."""
@@ -103,6 +104,10 @@ class Progress:
 
     def advance(self, now: float) -> list[Decision]:
         """A checkpoint when one is due; when all is kept, or time is up, the end."""
+        if self._asked_at is None:
+            # Not at once: a host that dies again and again soon after its start would make a little progress
+            # each time, and its start would never be the second from one checkpoint.
+            self._asked_at = now
         if self._asked is not None or self.halting is not self._halted:
             return []
         ledger = self._ledger

@@ -89,7 +89,9 @@ class Trouble:
 
     # -- what happened to a record -------------------------------------------------------
 
-    def failed(self, case: Case, event: Failed, now: float) -> None:
+    def failed(self, case: Case, event: Failed, now: float, hosts_killed: int | None = None) -> None:
+        """`hosts_killed`: of one that is SUSPECTED, how many hosts have died while it ran in them alone; None:
+        it is no host's death that it is suspected of."""
         cause = event.cause
         if event.alone:
             self.cell_ended(case, culprit=cause in (Cause.CRASHED, Cause.OVERRAN), now=now)
@@ -98,8 +100,11 @@ class Trouble:
             return
         self._troubled(case, now)
         if cause is Cause.SUSPECTED:
-            case.lonely = True
-            self.cases.move(case, Phase.FOR_CELL)
+            if hosts_killed is None:
+                case.lonely = True
+                self.cases.move(case, Phase.FOR_CELL)
+            else:
+                self._killed_hosts(case, event, hosts_killed, now)
             return
         case.failed((cause, event.likeness), event.began, event.ended)
         self._fails(case, now)
@@ -115,6 +120,20 @@ class Trouble:
             self.cases.move(case, Phase.FOR_CELL)
             return
         self._count_tries(case, cause, event.alone, now)
+
+    def _killed_hosts(self, case: Case, event: Failed, hosts: int, now: float) -> None:
+        """It ran when a host died. A host's death is dearer than any evidence that one more would be."""
+        case.lonely = case.solitary = True
+        if hosts:
+            case.failed((Cause.CRASHED, event.likeness), event.began, event.ended)
+            case.crashes_alone = hosts
+        if hosts < self._policy.crashes_alone_min:
+            self.cases.move(case, Phase.FOR_CELL)
+            return
+        case.spent = True
+        self._fails(case, now)
+        self.cases.move(case, Phase.TRIED, _NEVER)
+        self._ask(case)
 
     def _count_tries(self, case: Case, cause: Cause, alone: bool, now: float) -> None:
         """Whether the case has had its tries; if so, ask the witnesses."""
@@ -186,6 +205,12 @@ class Trouble:
 
     def _ask(self, case: Case) -> None:
         """Judge the case by the witnesses there are, if any."""
+        if case.spent:
+            # The failure was the host's own death, which no outage brings about: to have come past the
+            # spot without it is enough.
+            if case.phase is Phase.TRIED and self._chain.last_until > -inf:
+                self._set_aside(case, Verdict.KILLED_HOSTS, self._chain.began)
+            return
         found = bracket(case, self._chain)
         if found is Bracket.NONE:
             return
@@ -212,7 +237,7 @@ class Trouble:
         """Patience is over and nobody is left to ask: one more try alone for each, then decide."""
         undecided, over_at = self.cases.undecided_in_order(), self._patience.over_at
         for case in undecided:
-            if case.phase in AWAITING and case.tried_at < over_at:
+            if case.phase in AWAITING and case.tried_at < over_at and not case.spent:
                 self.cases.move(case, Phase.FOR_CELL)
         if any(case.phase in AT_IT for case in undecided):
             return
@@ -332,14 +357,15 @@ class Trouble:
         case.preceded = self._chain.last_until > -inf
         self._alone.add(case)
         self.cases.move(case, Phase.ALONE)
-        self.said.append(RunAlone(case.at))
+        self.said.append(RunAlone(case.at, case.solitary))
         return True
 
     def _probe(self, now: float) -> None:
         """One fresh record, and the one of ours that has waited longest: a true poison must not eat all probes."""
         self._outage.probed(now, self.jitter)
         self.said.append(Limit(1))
-        able = [case for case in self.cases.undecided_in_order() if case.phase not in (Phase.ALONE, Phase.RETRYING)]
+        cases = self.cases.undecided_in_order()
+        able = [case for case in cases if case.phase not in (Phase.ALONE, Phase.RETRYING) and not case.spent]
         if able:
             case = min(able, key=lambda case: (case.tried_at, case.at))
             if case.phase is not Phase.FOR_CELL:

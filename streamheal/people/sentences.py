@@ -60,6 +60,8 @@ def _worker_died(fields: Fields, times: int) -> str | None:
     if not running:
         return f"{worker} {how} while no record ran"
     alone = "; each is tried alone" if running > 1 else "; it is tried alone"
+    if running > 1 and fields.get("suspects") == 1:
+        alone = "; the one that was not waiting is tried alone"
     return f"{worker} {how} while {count(running, 'record')} ran{alone}"
 
 
@@ -129,7 +131,9 @@ _TELLERS: dict[str, Callable[[Fields, int], str | None]] = {
     "record_cleared": _record_cleared,
     "record_quarantined": _record_quarantined,
     "record_stayed": _record_stayed,
+    "shard_at_full_speed": lambda fields, times: "past where hosts have died: at full speed again",
     "shard_blocked": _shard_blocked,
+    "shard_cautious": lambda fields, times: f"cautious: {fields.get('why') or 'hosts have died here'}",
     "shard_unblocked": _shard_unblocked,
     "shard_complete": lambda fields, times: "complete: every record of it is settled",
     "shard_ended": lambda fields, times: "read to its end",

@@ -9,6 +9,9 @@ from datetime import datetime
 from streamheal.attempts import Attempt
 from streamheal.core.messages import Quarantine, Verdict
 
+# So begins the message of an attempt that ended with its host: nothing else is known of it.
+HOST_DIED = "the host died"
+
 _TITLE_CHARS_MAX = 120
 
 # faulthandler writes threads one after another, each with its innermost frame first:
@@ -47,6 +50,8 @@ def _crash(attempt: Attempt) -> str:
     if attempt.signal == "SIGKILL":
         # Nobody else sends it: the watchdog's own kill is a deadline.
         return "SIGKILL, as the kernel sends it when memory runs out"
+    if (attempt.message or "").startswith(HOST_DIED):
+        return attempt.message or ""
     if attempt.signal is None:
         return "its process ended" if attempt.exit_code is None else f"its process exited with {attempt.exit_code}"
     inside = _foreign_call(attempt)
@@ -110,6 +115,13 @@ def verdict(decision: Quarantine, attempts: Sequence[Attempt], last: Attempt) ->
             )
         case Verdict.STAYS:
             return f"{failed}, in a replay: it stays in quarantine."
+        case Verdict.KILLED_HOSTS:
+            hosts = sum(one.alone for one in attempts if one.outcome == "crash")
+            times = "Twice" if hosts == 2 else f"{hosts:,} times"
+            return (
+                f"{times} the host died while this record ran in it, with nothing else beside it; it was not run "
+                "again. Other records of its shard have succeeded since."
+            )
 
 
 def _failed(attempts: Sequence[Attempt], last: Attempt) -> str:

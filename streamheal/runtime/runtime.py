@@ -20,6 +20,7 @@ from streamheal.core.policy import Policy
 from streamheal.engines.base import Batch, Engine, Slot
 from streamheal.errors import Unavailable
 from streamheal.records import Position, Shard
+from streamheal.runtime.caution import HostCaution, Marks, Start
 from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.figures import ShardFigures
 from streamheal.runtime.keeper import Keeper
@@ -63,6 +64,7 @@ class Runtime:
         keeper: Keeper,
         seal: Seal,
         starts: Starts,
+        marks: Marks,
         chronicle: Chronicle,
         until_caught_up: bool = False,
         retention_s: float | None = None,
@@ -79,6 +81,7 @@ class Runtime:
         self.deaths: Counter[str] = Counter()
         self.times = Times()
         self.needs_human = False
+        self.caution = HostCaution(self, marks, f"{int(dice() * 2**48):012x}")
         self._starts = starts
         self._until_caught_up = until_caught_up
         self._shards: dict[str, ShardRun] = {}
@@ -104,25 +107,31 @@ class Runtime:
     async def _begin(self, shard: Shard, after: Position | None, wanted: _Beginning) -> None:
         # Counted before the first record runs, so that a host that dies again and again
         # at one spot can know it.
-        starts = await self._count_start(shard.shard_id, after)
-        doubt = await self._insist(lambda: self._starts.doubt(shard.shard_id))
+        start = await self._find_out(shard, after)
         if self._beginning.get(shard.shard_id) is not wanted:
             return  # it was taken away meanwhile
         del self._beginning[shard.shard_id]
         if self._stopping:
             self.engine.shard_left(shard.shard_id)
             return
-        run = self._shards[shard.shard_id] = ShardRun(self, shard, starts, doubt, after)
+        run = self._shards[shard.shard_id] = ShardRun(self, shard, start, after)
         run.begin()
         if wanted.ended:
             self.shard_ended(shard.shard_id)
+
+    async def _find_out(self, shard: Shard, after: Position | None) -> Start:
+        starts = await self._count_start(shard.shard_id, after)
+        doubt = await self.insist(lambda: self._starts.doubt(shard.shard_id))
+        if self.policy.replaying:
+            return Start(doubt=doubt)  # begun anew each time, whatever became of the one before
+        return Start(starts, doubt, await self.caution.found(shard, after))
 
     async def _count_start(self, shard_id: str, after: Position | None) -> int:
         """How often a host has begun here. A shard that comes to us again, from another host or a new daemon,
         has seen no host die."""
         at, starts = self._counted.get(shard_id, (None, 0))
         if not starts or at != after:
-            starts = await self._insist(lambda: self._starts.count(shard_id, after))
+            starts = await self.insist(lambda: self._starts.count(shard_id, after))
             self._counted[shard_id] = after, starts
         return starts
 
@@ -246,6 +255,7 @@ class Runtime:
         if run.over:
             return
         run.over = True
+        run.caution.leave()
         stopped = run.healer.needs_human
         self.needs_human |= stopped
         if run.healing_ended == "shard_ended":
@@ -259,7 +269,7 @@ class Runtime:
                 del self._shards[shard_id]
                 self.engine.shard_left(shard_id)
                 if run.left_in_order and (counted := self._counted.pop(shard_id, None)):
-                    self.spawn(self._insist(lambda: self._starts.forget(shard_id, *counted)))
+                    self.spawn(self.insist(lambda: self._starts.forget(shard_id, *counted)))
             self._note_change()
 
     def _forget_stopped(self, shard_id: str) -> None:
@@ -311,6 +321,8 @@ class Runtime:
         while True:
             await asyncio.sleep(0.1)
             for run in list(self._shards.values()):
+                if run.healer.cautious and run.idle:
+                    run.tell(Signal.AT_TIP)
                 run.look(self.clock())
             self._look_whether_done()
 
@@ -325,7 +337,7 @@ class Runtime:
         return True
 
     async def remember_doubt(self, shard_id: str, doubt: Position | None) -> None:
-        await self._insist(lambda: self._starts.set_doubt(shard_id, doubt))
+        await self.insist(lambda: self._starts.set_doubt(shard_id, doubt))
 
     def spawn(self, chore: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(chore)
@@ -369,7 +381,7 @@ class Runtime:
                 found[shard_id] = run.figures().after(self._left.get(shard_id))
         return sorted((*self._lost.values(), *found.values()), key=lambda shard: (shard.shard_id, not shard.lost))
 
-    async def _insist(self, call: Callable[[], Any]) -> Any:
+    async def insist(self, call: Callable[[], Any]) -> Any:
         return await self._insist_async(lambda: asyncio.to_thread(call))
 
     async def _insist_async(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> Any:

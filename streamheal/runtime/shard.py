@@ -34,7 +34,6 @@ from streamheal.core.messages import (
     RunAlone,
     Settle,
     Signal,
-    SpanArrived,
     Start,
     Stored,
     StoreFailed,
@@ -47,6 +46,8 @@ from streamheal.records import Position, Record, Shard
 from streamheal.runtime import faults, telling
 from streamheal.runtime.blocked import Blocked
 from streamheal.runtime.casebook import Casebook
+from streamheal.runtime.caution import CautiousRun, ShardCaution
+from streamheal.runtime.caution import Start as BeginsWith
 from streamheal.runtime.faults import for_this_shard
 from streamheal.runtime.figures import ShardFigures
 from streamheal.runtime.surroundings import Surroundings
@@ -59,16 +60,21 @@ _INITIALIZE_FAILURES_HUMAN = 3
 _CHECKPOINT_RETRY_S = 1.0
 
 
-class ShardRun:
+class ShardRun(CautiousRun):
     """Carries out a healer's decisions for one shard, and tells it what became of them."""
 
-    def __init__(
-        self, runtime: Surroundings, shard: Shard, starts: int, doubt: Position | None, after: Position | None = None
-    ) -> None:
+    def __init__(self, runtime: Surroundings, shard: Shard, start: BeginsWith, after: Position | None = None) -> None:
         self.shard = shard
         self._runtime = runtime
         self._log = runtime.chronicle
-        self.healer = Healer(shard.shard_id, runtime.policy, runtime.core_host, starts=starts, doubt=doubt)
+        self.healer = Healer(
+            shard.shard_id,
+            runtime.policy,
+            runtime.core_host,
+            starts=start.starts,
+            doubt=start.doubt,
+            marked=[suspect.position for suspect in start.suspects],
+        )
         self.seat = runtime.pool.seat(shard, self)
         if after is not None:
             self.seat.resumes_after(after)
@@ -85,16 +91,18 @@ class ShardRun:
         self._start: Start | None = None
         self._initialize_failures = 0
         self._curious = False
-        self._doubt = doubt
+        self._doubt = start.doubt
         self._doubting = asyncio.Lock()
         self._changes = telling.Changes()
         self._hook_asked = False
         self._last_failure: str | None = None
+        self.caution = ShardCaution(runtime.caution, self, start.suspects)
 
     # -- the engine's side -------------------------------------------------------------
 
     @for_this_shard
     def begin(self) -> None:
+        self._runtime.caution.joins(self.caution)
         self._carry_out(self.healer.begin())
 
     @for_this_shard
@@ -103,7 +111,7 @@ class ShardRun:
         span = self._spans
         self.tally.arrived(span, self._runtime.clock())
         self.seat.arrived(span, batch.slot, batch.length, batch.dialect, batch.after)
-        self.tell(SpanArrived(span, batch.length))
+        self.tell(self.caution.arrived(span, batch.length))
 
     # -- the seat's side (workers.port.Listener) ----------------------------------------
 
@@ -134,12 +142,17 @@ class ShardRun:
 
     @for_this_shard
     def happened(self, event: Event, attempt: Attempt | None = None, masked: bytes | None = None) -> None:
+        self.caution.hears(event)
         if isinstance(event, Failed) and attempt is not None:
             self._casebook.add(event.record.at, attempt, masked)
             self.tally.attempts[attempt.outcome] += 1
             self._last_failure = title(attempt)
             event = event._replace(likeness=fingerprint(attempt))
             telling.attempt_failed(self._log, self._names(), event.record, attempt)
+        elif isinstance(event, Failed):
+            for death in self.caution.attempts(event.record.at):
+                self._casebook.add(event.record.at, death)
+                event = event._replace(likeness=fingerprint(death))
         elif isinstance(event, WorkerDied):
             self._seated = False
         self.tell(event)
@@ -195,7 +208,8 @@ class ShardRun:
                     self.seat.start(decision)
                 case Give() | Limit() | Retry() | Settle():
                     self._say_to_seat(decision)
-                case RunAlone(at):
+                case RunAlone(at, solitary):
+                    self.caution.runs_alone(at, solitary)
                     self.seat.run_alone(at, self._casebook.tries(at) + 1)
                 case Quarantine(at, verdict):
                     self._set_aside(at, verdict, decision)
@@ -351,6 +365,7 @@ class ShardRun:
         if self._doubt is not None and healer.doubt is None:
             self._doubt = None
             self._runtime.spawn(self._remember_doubt())
+        self.caution.look()
         self._runtime.wake_at(healer.wakes_at)
 
     @for_this_shard

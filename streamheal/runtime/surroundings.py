@@ -19,6 +19,7 @@ from streamheal.runtime.times import Times
 from streamheal.workers.port import Pool
 
 if TYPE_CHECKING:
+    from streamheal.runtime.caution import HostCaution
     from streamheal.runtime.shard import ShardRun
 
 
@@ -42,6 +43,7 @@ class Surroundings(Protocol):
     seal: Seal
     chronicle: Chronicle
     core_host: Host
+    caution: HostCaution
     deaths: Counter[str]
     times: Times
     retention_s: float | None

@@ -3,6 +3,7 @@
     kind                        key                          value
     APPLICATION#checkpoint      STREAM/SHARD                 {"sequence", "sub_sequence", "ended", "began"}
     APPLICATION#start           STREAM/SHARD                 {"checkpoint", "count", "doubt"}
+    APPLICATION#running         STREAM/SHARD                 see `marks.py`
     APPLICATION#replay          REPLAY                       {"selection", "records", "finished", "outcomes"}
     APPLICATION#replay-ids      REPLAY/CHUNK                 {"ids", "outcomes"}
 
@@ -20,7 +21,8 @@ from typing import Any, NamedTuple
 
 from streamheal.errors import StateError
 from streamheal.records import Position
-from streamheal.state.base import Conflict, Row, State
+from streamheal.state.base import State
+from streamheal.state.rows import Rows
 
 # A chunk is written anew whenever one of its records is settled: large enough for few rows,
 # small enough to be written often (about 4 KiB; DynamoDB bills a write by the KiB).
@@ -41,54 +43,11 @@ class Checkpoint(NamedTuple):
     began: str | None = None
 
 
-class _Rows:
-    """Rows of one kind, with the versions they were last seen at. Any thread may change any."""
-
-    def __init__(self, state: State, kind: str) -> None:
-        self._state = state
-        self._kind = kind
-        self._seen: dict[str, Row] = {}
-
-    def read_all(self, key_prefix: str = "") -> list[Row]:
-        rows = list(self._state.scan(self._kind, key_prefix))
-        self._seen.update({row.key: row for row in rows})
-        return rows
-
-    def read(self, key: str) -> dict[str, Any]:
-        """What is there; `{}` where nothing is."""
-        row = self._state.read(self._kind, key)
-        return {} if row is None else row.value
-
-    def change(self, key: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-        """Write `change` of what is there, and return it.
-
-        A conflict is no alarm by itself: a write whose answer was lost is found done when it is
-        tried again. `change` is then called once more, so doing one twice must do no harm.
-        """
-        row = self._seen.get(key) or self._state.read(self._kind, key)
-        while True:
-            old = {} if row is None else row.value
-            new = change(dict(old))
-            if row is not None and new == old:
-                return new
-            try:
-                version = self._state.write(self._kind, key, new, replaces=None if row is None else row.version)
-            except Conflict:
-                row = self._state.read(self._kind, key)
-                continue
-            self._seen[key] = Row(key, new, version)
-            return new
-
-    def delete(self, key: str) -> None:
-        self._state.delete(self._kind, key)
-        self._seen.pop(key, None)
-
-
 class Checkpoints:
     """How far each shard of a stream is. Blocking; as `State`'s, its methods raise `Unavailable`."""
 
     def __init__(self, state: State, application: str, stream: str) -> None:
-        self._rows = _Rows(state, f"{application}#checkpoint")
+        self._rows = Rows(state, f"{application}#checkpoint")
         self._prefix = f"{stream}/"
 
     def read_all(self) -> dict[str, Checkpoint]:
@@ -154,7 +113,7 @@ class Starts:
     """What a host must know of its earlier lives. Blocking."""
 
     def __init__(self, state: State, application: str, stream: str) -> None:
-        self._rows = _Rows(state, f"{application}#start")
+        self._rows = Rows(state, f"{application}#start")
         self._prefix = f"{stream}/"
 
     def count(self, shard_id: str, position: Position | None) -> int:
@@ -205,8 +164,8 @@ class ReplayLedger:
     """
 
     def __init__(self, state: State, application: str) -> None:
-        self._heads = _Rows(state, f"{application}#replay")
-        self._chunks = _Rows(state, f"{application}#replay-ids")
+        self._heads = Rows(state, f"{application}#replay")
+        self._chunks = Rows(state, f"{application}#replay-ids")
         self._known: dict[str, _Known] = {}
         self._settling = threading.Lock()
 

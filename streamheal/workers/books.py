@@ -6,7 +6,7 @@ Nothing here talks to a process; what its journal says is read, and clamped to w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from streamheal.core.messages import At, Halted, Named, SpanDone
@@ -14,7 +14,7 @@ from streamheal.records import Dialect, Position, Record
 from streamheal.workers import wire
 from streamheal.workers.arena import Slot
 from streamheal.workers.decode import decoder, plain
-from streamheal.workers.journal import DONE, FILTERED, OPEN, RUNNING, Journal
+from streamheal.workers.journal import DONE, FILTERED, OPEN, RUNNING, TICKETS_AT, Journal, state_mark
 
 _ARRIVAL = re.compile(rb'pproximateArrivalTimestamp"\s*:\s*([0-9.eE+]+)')
 _MILLISECONDS_FROM = 1e11
@@ -79,6 +79,7 @@ class Loss(NamedTuple):
     running: list[Named]
     done: list[tuple[At, bool]]
     counted: list[tuple[int, int]]
+    stepping: At | None = None  # the record whose coroutine was being resumed, if it is one of these
 
 
 class Books:
@@ -97,6 +98,23 @@ class Books:
             record, before = plain(records[at.nth]), records[at.nth - 1].position if at.nth else None
             known = book.known[at.nth] = Known(Named(at, record.position, before, len(record.data)), record)
         return known
+
+    def look_up(self, at: At) -> Named | None:
+        """What the record is called, without its being known from now on; None: there is no such record."""
+        book = self.spans.get(at.span)
+        if book is None or (book.slot is None and at.nth not in book.known):
+            return None
+        if known := book.known.get(at.nth):
+            return known.named
+        records = self.records(book)
+        if not 0 <= at.nth < len(records):
+            return None
+        before = records[at.nth - 1].position if at.nth else None
+        return Named(at, records[at.nth].position, before, len(records[at.nth].data))
+
+    def places(self, number: int, positions: Collection[Position]) -> tuple[tuple[int, Position], ...]:
+        records = self.records(self.spans[number])
+        return tuple((nth, record.position) for nth, record in enumerate(records) if record.position in positions)
 
     def records(self, book: Book) -> list[Record]:
         if book.records is None:
@@ -257,7 +275,9 @@ class Books:
         `owed`: whether a record at this position, although marked done, is to run again.
         """
         counted = self._believed(journal)
-        running = [self.known(at).named for at in self.running(journal)]
+        ats = self.running(journal)
+        stepping = next((at for at in ats if self._mark(at) == journal.stepping), None)
+        running = [self.known(at).named for at in ats]
         done: list[tuple[At, bool]] = []
         for book in self.spans.values():
             if book.given:
@@ -265,7 +285,7 @@ class Books:
                 if owed is not None and book.states is not None and book.slot is not None:
                     book.states = self._opened_again(book, book.states, owed)
             book.given = False
-        return Loss(running, done, counted)
+        return Loss(running, done, counted, stepping)
 
     def _believed(self, journal: Journal) -> list[tuple[int, int]]:
         """Which spans it had counted that nobody has heard of.
@@ -286,6 +306,14 @@ class Books:
                 book.counted = True
                 found.append((book.number, records))
         return found
+
+    def _mark(self, at: At) -> int | None:
+        """Where in the journal the record is marked."""
+        book = self.spans[at.span]
+        if book.slot is not None:
+            return state_mark(book.slot.index, at.nth)
+        ticket = book.known[at.nth].ticket
+        return None if ticket is None else TICKETS_AT + ticket
 
     def halted(self) -> Halted:
         """How far all is settled that is in spans not reported, now that nothing runs any more."""

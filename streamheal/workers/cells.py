@@ -1,7 +1,7 @@
 """Records that run alone: each in a fresh process, which ends with it.
 
 wanted ──► a warm process ──► initialized ──► its output read, then Go ──► said what came of it
-                                                                     └──► died, or overran
+                                 └─ in cautious mode: permitted ─┘   └──► died, or overran
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from streamheal.workers.frames import task_title
 from streamheal.workers.process import Process
 
 if TYPE_CHECKING:
+    from streamheal.workers.permits import CautiousSeat
     from streamheal.workers.pool import WorkerPool
     from streamheal.workers.seat import ShardSeat
 
@@ -63,13 +64,11 @@ class Cells:
         cell = self._live[process]
         match message:
             case wire.Ready():
-                # What it prints from here on is the attempt's.
-                process.read_output()
-                process.tail.clear()
-                cell.stage = "running"
-                cell.began = self._pool.loop.time()
-                cell.due = process.due_in(self._pool.watchdog.deadline_s)
-                process.send(wire.Go())
+                if cell.seat.is_cautious:
+                    cell.stage, cell.due = "permit", float("inf")
+                    cell.seat.listener.intends((cell.seat.named(cell.at),), alone=True)
+                else:
+                    self._go(process, cell)
             case wire.Unready(_, began, ended, raised):
                 attempt = raised_attempt(raised, began, ended, process, alone=True)
                 self._failed(process, Cause.THROTTLED, began, ended, attempt)
@@ -92,6 +91,26 @@ class Cells:
                     masked=failure.masked,
                 )
 
+    def _go(self, process: Process, cell: Cell) -> None:
+        # What it prints from here on is the attempt's.
+        process.read_output()
+        process.tail.clear()
+        cell.stage = "running"
+        cell.began = self._pool.loop.time()
+        cell.due = process.due_in(self._pool.watchdog.deadline_s)
+        process.send(wire.Go())
+
+    def permit(self, seat: CautiousSeat, at: At | None) -> bool:
+        """The record may run; None: all of this seat may. Returns whether anybody waited for it."""
+        found = [
+            (process, cell)
+            for process, cell in self._live.items()
+            if cell.seat is seat and cell.stage == "permit" and at in (None, cell.at)
+        ]
+        for process, cell in found:
+            self._go(process, cell)
+        return bool(found)
+
     def look(self) -> None:
         for process, cell in self._live.items():
             if process.awake_s > cell.due and process.doomed is None:
@@ -105,7 +124,7 @@ class Cells:
         overran = process.doomed == "overran"
         attempt = death_attempt(process, cell.began, overran=overran, alone=True, title=task_title(0, 0, 0))
         cause = Cause.OVERRAN if overran else Cause.CRASHED
-        if cell.stage == "initializing":
+        if cell.stage != "running":
             # The processor could not even begin: that says nothing of the record.
             attempt.message = f"while initialize ran: {attempt.message}"
             attempt.outcome, cause = "throttled", Cause.THROTTLED

@@ -49,9 +49,16 @@ TICKETS_AT = SLOTS * PAGE + mmap.PAGESIZE
 HOST_TICKETS_FROM = TICKETS // 2
 # Counts calls of a batch processor: the same record running in another call is not the same run.
 CALLS_WORD: Final = SLOTS * PAGE // 8
+# In cautious mode: 1 + the mark of the coroutine that is being resumed; 0: none is.
+STEP_WORD: Final = CALLS_WORD + 1
 _SIZE = TICKETS_AT + TICKETS
 
 _KNOWN_STATES = bytes(RUNNING if state == KEYING else state if state <= FAILED else OPEN for state in range(256))
+
+
+def state_mark(slot: int, nth: int) -> int:
+    """Where the state byte of a span's record is."""
+    return slot * PAGE + HEAD + nth
 
 
 class Page(NamedTuple):
@@ -140,6 +147,11 @@ class Journal:
         self.marks[start : start + len(states)] = states
         self.words[head + COUNT], self.words[head + STATES] = len(states), 1
         self.words[head + SERIAL] = serial
+
+    @property
+    def stepping(self) -> int:
+        """The mark of the record whose coroutine is being resumed; -1: none is, or nobody takes note."""
+        return self.words[STEP_WORD] - 1
 
     def ticket(self, number: int) -> int:
         return _KNOWN_STATES[self.marks[TICKETS_AT + number]]

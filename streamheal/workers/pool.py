@@ -278,7 +278,7 @@ class WorkerPool:
             self._warm.remove(process)
             self._log.warning("spare_died", pid=process.pid, why=how_it_died(process), again_in_s=0.0)
         elif self.cells.has(process):
-            self._say_died(process, 1, cause_of(process, in_cell=True))
+            self._say_died(process, 1, cause_of(process, in_cell=True), 1)
             self.cells.died(process)
         elif process in self._seats:
             self._worker_died(process)
@@ -306,6 +306,7 @@ class WorkerPool:
         overran = process.overran
         losses = {seat: seat.lost() for seat in seats}
         total = sum(len(loss.running) for loss in losses.values())
+        stepping = any(loss.stepping is not None for loss in losses.values())
         for place in self._places:
             if place.process is process:
                 place.process = None
@@ -313,14 +314,14 @@ class WorkerPool:
                     self._settle_in(place, self._warm.popleft())
         cause = cause_of(process)
         by_us = process.doomed in _NOBODYS
-        self._say_died(process, total, cause)
+        self._say_died(process, total, cause, 1 if stepping and process.doomed is None else total)
         if seats and process.doomed not in _OURS:
             seats[0].listener.worker_died(cause)
         for seat, loss in losses.items():
             past = None if overran is None else overran.get(seat, set())
-            seat.bereaved(process, loss, death=death, total=total, overran=past, by_us=by_us)
+            seat.bereaved(process, loss, death=death, total=total, overran=past, by_us=by_us, stepping=stepping)
 
-    def _say_died(self, process: Process, running: int, cause: str) -> None:
+    def _say_died(self, process: Process, running: int, cause: str, suspects: int) -> None:
         # Because its shard was given up, or because it leaked: our doing, and nobody's trouble.
         tell = self._log.debug if process.doomed in _OURS else self._log.warning
         tell(
@@ -332,6 +333,7 @@ class WorkerPool:
             why=process.doomed,
             state=process.state,
             running=running,
+            suspects=suspects,
         )
 
     # -- the clock -------------------------------------------------------------------------

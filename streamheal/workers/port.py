@@ -11,12 +11,13 @@ are made in the event loop's thread and return at once.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, Protocol
 
 import msgspec
 
 from streamheal.attempts import Attempt
-from streamheal.core.messages import At, Event, Give, Start
+from streamheal.core.messages import At, Event, Give, Named, Start
 from streamheal.records import Dialect, Position, Record, Shard
 
 Mode = Literal["plain", "async", "batch"]
@@ -98,6 +99,20 @@ class Listener(Protocol):
     def ended(self) -> None:
         """The hook that `Seat.end` asked for has returned, raised or run out of time."""
 
+    # In cautious mode.
+
+    def intends(self, records: tuple[Named, ...], *, alone: bool = False) -> None:
+        """These would begin now, together: one, or a call of a batch processor. They wait for `Seat.permit`.
+
+        `alone`: in a cell. Whatever waits in a worker that dies is not waited for any more.
+        """
+
+    def through(self, ats: tuple[At, ...]) -> None:
+        """These have ended in their worker; with a cell, `happened` says so."""
+
+    def heeds(self, running: tuple[Named, ...]) -> None:
+        """`Seat.cautious` is obeyed from here on. These began before; each is `through` one day."""
+
 
 class Seat(Protocol):
     """One shard's place in a worker, its spans' bytes, and its cells."""
@@ -124,6 +139,15 @@ class Seat(Protocol):
 
     def curious(self, wanted: bool) -> None:
         """Whether to report successes as they come (`Witnessed`)."""
+
+    def cautious(self, wanted: bool) -> None:
+        """Whether to ask before anything begins, in this worker, the next ones and in cells."""
+
+    def permit(self, at: At) -> None:
+        """What `intends` told of, with this record first, may begin."""
+
+    def places(self, span: int, positions: Collection[Position]) -> tuple[tuple[int, Position], ...]:
+        """Which of these records are in the span, and where. Decodes it."""
 
     def record(self, at: At) -> Record:
         """A known record's own copy, for quarantine. Good until it is forgotten."""

@@ -34,6 +34,7 @@ from streamheal.workers.books import Book, Books, Loss
 from streamheal.workers.deaths import death_attempt, raised_attempt
 from streamheal.workers.frames import task_title
 from streamheal.workers.journal import FAILED, HOST_TICKETS_FROM, OPEN
+from streamheal.workers.permits import CautiousSeat
 from streamheal.workers.port import Hook, Listener
 from streamheal.workers.process import Process
 from streamheal.workers.unstated import Unstated
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from streamheal.workers.pool import Place, WorkerPool
 
 
-class ShardSeat:
+class ShardSeat(CautiousSeat):
     """Implements `port.Seat`."""
 
     def __init__(self, pool: WorkerPool, shard: Shard, listener: Listener) -> None:
@@ -62,6 +63,7 @@ class ShardSeat:
         self._timer: asyncio.TimerHandle | None = None
         self._hook: Hook | None = None
         self._curious = self._halting = False
+        super().__init__()
 
     # -- a place ---------------------------------------------------------------------------
 
@@ -207,6 +209,7 @@ class ShardSeat:
                 self.listener.happened(Stated(position, owes))
             case wire.Ready():
                 self.stage, self.due = "in", None
+                self._initialized()
                 if self._curious:
                     self._send(wire.Curious(self.number, True))
                 self.listener.initialized()
@@ -215,6 +218,8 @@ class ShardSeat:
                 attempt = raised_attempt(raised, began, ended, self.process)
                 self._pool.seat_left(self)
                 self.listener.initialize_failed(attempt)
+            case wire.Intends() | wire.Over() | wire.Heeds():
+                self._asked(message)
             case wire.Ended(_, began, ended, raised):
                 assert self.process is not None
                 failed = None if raised is None else raised_attempt(raised, began, ended, self.process)
@@ -291,11 +296,25 @@ class ShardSeat:
         return loss
 
     def bereaved(
-        self, process: Process, loss: Loss, *, death: int, total: int, overran: set[At] | None, by_us: bool
+        self,
+        process: Process,
+        loss: Loss,
+        *,
+        death: int,
+        total: int,
+        overran: set[At] | None,
+        by_us: bool,
+        stepping: bool = False,
     ) -> None:
-        """The process has died around this shard. `overran`: None if no deadline was the reason."""
+        """The process has died around this shard.
+
+        Args:
+            overran: None if no deadline was the reason.
+            stepping: Somebody's coroutine was being resumed, of this shard or another.
+        """
         stage = self.stage
         self.stage, self.process, self.due = "out", None, None
+        self._lost_its_worker()
         if stage == "initializing":
             overran_it = process.doomed == "initialize"
             attempt = death_attempt(process, self.began, overran=overran_it)
@@ -310,7 +329,17 @@ class ShardSeat:
         kept, again = self._kept(loss)
         late = () if overran is None or self._pool.batches else tuple(sorted(overran))
         self.listener.happened(
-            WorkerDied(death, tuple(loss.running), tuple(loss.done), late, total, by_us, kept, again)
+            WorkerDied(
+                death,
+                tuple(loss.running),
+                tuple(loss.done),
+                late,
+                total,
+                by_us,
+                kept,
+                again,
+                tuple(record.at for record in loss.running if record.at != loss.stepping) if stepping else (),
+            )
         )
         if self._halting:
             self.listener.happened(self.books.halted())

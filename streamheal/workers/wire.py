@@ -1,9 +1,9 @@
 """What host and worker say to each other: whole messages over a socket that keeps them whole.
 
-    host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Leave · End · Show · Cancel
-                      Drain · Alone · Go
+    host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Cautious · Permit · Leave · End
+                      Show · Cancel · Drain · Alone · Go
     worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Stated · Ended
-                      Took · Waited · Heeded · Drained
+                      Took · Waited · Heeded · Drained · Intends · Over · Heeds
 
 A clean span costs one `Give` and one `Finished`, whatever its size. A message too long for
 one datagram goes in parts.
@@ -104,6 +104,21 @@ class Curious(Message):
     wanted: bool
 
 
+class Cautious(Message):
+    """Whether to ask before anything begins."""
+
+    seat: int
+    wanted: bool
+
+
+class Permit(Message):
+    """What was asked for, with this record first, may begin."""
+
+    seat: int
+    span: int
+    nth: int
+
+
 class Leave(Message):
     seat: int
 
@@ -148,7 +163,10 @@ class Go(Message):
     """Run it now: everything printed until here has been read."""
 
 
-ToWorker = Take | Give | Regive | Limit | Again | Settled | Curious | Leave | End | Show | Cancel | Drain | Alone | Go
+ToWorker = (
+    Take | Give | Regive | Limit | Again | Settled | Curious | Cautious | Permit | Leave | End | Show | Cancel | Drain
+    | Alone | Go
+)  # fmt: skip
 
 
 # --- worker to host -------------------------------------------------------------------
@@ -282,9 +300,30 @@ class Drained(Message):
     seat: int
 
 
+class Intends(Message):
+    """These (span, place) would begin now, together. They wait for a `Permit`."""
+
+    seat: int
+    places: tuple[tuple[int, int], ...]
+
+
+class Over(Message):
+    """These have ended. What became of them is said as ever."""
+
+    seat: int
+    places: tuple[tuple[int, int], ...]
+
+
+class Heeds(Message):
+    """From here on it asks. `running` began before."""
+
+    seat: int
+    running: tuple[tuple[int, int], ...] = ()
+
+
 ToHost = (
     Facts | Ready | Unready | Finished | Succeeded | Failure | Witness | Stated | Ended | Took | Waited
-    | Heeded | Drained
+    | Heeded | Drained | Intends | Over | Heeds
 )  # fmt: skip
 
 pack = msgspec.msgpack.Encoder().encode

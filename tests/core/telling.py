@@ -77,10 +77,12 @@ class Telling:
     def another_succeeds(self, now: float, took_s: float = 0.1) -> list[Decision]:
         return self.happens(Witnessed(now - took_s, now), now)
 
-    def dies(self, *running: int, now: float, death: int = 1, overran: tuple[int, ...] = ()) -> list[Decision]:
+    def dies(
+        self, *running: int, now: float, death: int = 1, overran: tuple[int, ...] = (), stood: tuple[int, ...] = ()
+    ) -> list[Decision]:
         named = tuple(record(sequence) for sequence in running)
-        late = tuple(at(sequence) for sequence in overran)
-        return self.happens(WorkerDied(death, named, (), late, len(named)), now)
+        late, still = (tuple(at(sequence) for sequence in some) for some in (overran, stood))
+        return self.happens(WorkerDied(death, named, (), late, len(named), stood=still), now)
 
     def done_alone(self, sequence: int, now: float) -> list[Decision]:
         return self.happens(Done(at(sequence), alone=True), now)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from streamheal.core.healer import Healer
 from streamheal.core.host import Host
 from streamheal.core.messages import (
     CallHuman,
     Cause,
     Checkpoint,
-    Done,
     Failed,
     Give,
     Order,
@@ -18,8 +16,6 @@ from streamheal.core.messages import (
     RunAlone,
     Settle,
     Signal,
-    SpanArrived,
-    SpanCounted,
     Start,
     Verdict,
     WorkerDied,
@@ -242,23 +238,30 @@ def test_whoever_was_never_tried_comes_before_those_that_hang_again_and_again() 
     assert story.done_alone(4, now=31.5) == [Settle(at(4)), RunAlone(at(2))]
 
 
-def test_after_a_hosts_death_the_suspects_run_alone_when_their_turn_comes() -> None:
-    """Cautious mode: small spans, and who ran then is asked for, not run."""
-    policy = Policy()
-    healer = Healer("shard", policy, Host(policy), starts=2)
-    assert healer.span_records_max == 10
-    assert Healer("shard", policy, Host(policy)).span_records_max is None
-    assert healer.handle(SpanArrived(1, 10, suspects=(4,)), 0.0)[0] == Give(1, ask=(4,))
-    healer.handle(SpanCounted(1, 10), 0.1)
-    assert healer.handle(Failed(record(5), Cause.SUSPECTED, 0.2, 0.2), 0.2) == [RunAlone(at(5))]
-    assert healer.handle(Done(at(5), alone=True), 0.3) == [Settle(at(5))]
+def test_of_many_coroutines_only_the_one_that_was_being_resumed_is_suspect() -> None:
+    """The others merely stood there: they run again as before, and once they have, each can be named."""
+    story = Telling(records=20)
+    said = story.dies(3, 4, 5, now=1.0, stood=(3, 5))
+    assert said == [Start(None, None, 0.0), Give(1, hold=(3,)), RunAlone(at(4))]
+    assert story.done_alone(4, now=1.1) == [Settle(at(4))]
+    said = story.dies(3, 5, 6, 7, now=2.0, death=2, stood=(3, 5, 7))
+    assert [decision for decision in said if isinstance(decision, RunAlone)] == [
+        RunAlone(at(3)), RunAlone(at(5)), RunAlone(at(6)),
+    ]  # fmt: skip
 
 
-def test_who_is_to_be_asked_for_is_not_forgotten_when_a_worker_dies() -> None:
-    policy = Policy()
-    healer = Healer("shard", policy, Host(policy), starts=2)
-    healer.handle(SpanArrived(1, 10, suspects=(4,)), 0.0)
-    assert Give(1, ask=(4,)) in healer.handle(WorkerDied(1, ()), 0.1)
+def test_a_death_whose_only_suspect_is_innocent_has_no_culprit() -> None:
+    story = Telling(records=50)
+    for death in range(1, 7):
+        story.dies(death, death + 20, now=float(death), death=death, stood=(death + 20,))
+        said = story.done_alone(death, now=death + 0.1)
+    assert said[-1] is Order.STOP_SHARD
+
+
+def test_of_those_that_overran_none_is_spared_for_standing_there() -> None:
+    story = Telling()
+    said = story.dies(3, 4, now=31.0, overran=(3, 4), stood=(4,))
+    assert RunAlone(at(4)) in said
 
 
 def test_records_of_a_batch_that_died_are_suspects_each_in_its_turn() -> None:

@@ -81,7 +81,7 @@ def test_one_blocked_record_does_not_hold_up_the_stream() -> None:
 
 def test_checkpoints_come_every_checkpoint_s_and_one_at_a_time() -> None:
     core = healer(checkpoint_s=5.0)
-    core.handle(SpanArrived(1, 10), 100.0)
+    core.handle(SpanArrived(1, 10), 95.0)
     assert Checkpoint(Position(10)) in core.handle(SpanDone(1, 10, Position(10)), 100.0)
     core.handle(SpanArrived(2, 10), 101.0)
     assert core.handle(SpanDone(2, 10, Position(20)), 107.0) == []
@@ -90,9 +90,18 @@ def test_checkpoints_come_every_checkpoint_s_and_one_at_a_time() -> None:
     assert core.wakes_at is None
 
 
-def test_a_checkpoint_that_failed_is_tried_again() -> None:
+def test_the_first_checkpoint_takes_its_time_as_well() -> None:
+    """Or a host that dies soon after each start would get a little further each time, and never know of the others."""
     core = healer(checkpoint_s=5.0)
     core.handle(SpanArrived(1, 10), 100.0)
+    assert not [one for one in core.handle(SpanDone(1, 10, Position(10)), 104.0) if isinstance(one, Checkpoint)]
+    assert core.wakes_at == 105.0
+    assert core.handle(Signal.TICKED, 105.0) == [Checkpoint(Position(10))]
+
+
+def test_a_checkpoint_that_failed_is_tried_again() -> None:
+    core = healer(checkpoint_s=5.0)
+    core.handle(SpanArrived(1, 10), 95.0)
     core.handle(SpanDone(1, 10, Position(10)), 100.0)
     assert core.handle(Checkpointed(None), 100.1) == []
     assert core.wakes_at == 105.0

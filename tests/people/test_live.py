@@ -162,6 +162,11 @@ def test_a_replay_shows_how_far_it_is() -> None:
         ),
         (
             "worker_died",
+            {"cause": "signal", "signal": "SIGSEGV", "running": 3, "suspects": 1, "worker": "worker 1"},
+            "worker 1 died (SIGSEGV) while 3 records ran; the one that was not waiting is tried alone",
+        ),
+        (
+            "worker_died",
             {"cause": "exit", "exit_code": 7, "running": 1},
             "a worker exited with 7 while 1 record ran; it is tried alone",
         ),
@@ -199,6 +204,8 @@ def test_a_replay_shows_how_far_it_is() -> None:
             "all of it waits for 60.0 s for the engine to acknowledge a checkpoint",
         ),
         ("shard_unblocked", {"after_s": 75.0}, "moves on after 75.0 s"),
+        ("shard_cautious", {"why": "another shard of this host is"}, "cautious: another shard of this host is"),
+        ("shard_at_full_speed", {}, "past where hosts have died: at full speed again"),
         ("shard_complete", {}, "complete: every record of it is settled"),
         (
             "quarantine_unavailable",

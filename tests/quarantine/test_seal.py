@@ -231,3 +231,11 @@ def test_a_verdict_on_good_grounds_hedges_nothing(grounds: Verdict) -> None:
 
 def test_a_record_tried_once_has_failed_once() -> None:
     assert said(Verdict.STAYS, attempt()) == "It failed once, in a replay: it stays in quarantine."
+
+
+def test_a_verdict_on_a_record_that_killed_hosts_says_that_it_was_not_run_again() -> None:
+    died = [attempt(outcome="crash", exception_type=None, alone=True) for _ in range(2)]
+    assert said(Verdict.KILLED_HOSTS, *died) == (
+        "Twice the host died while this record ran in it, with nothing else beside it; it was not run again. "
+        "Other records of its shard have succeeded since."
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from streamheal.attempts import Attempt
@@ -26,6 +26,8 @@ from streamheal.engines.base import Batch, Sink
 from streamheal.errors import StoreError, StoreUnavailable
 from streamheal.quarantine.envelope import Envelope
 from streamheal.records import Dialect, Position, Record, Shard
+from streamheal.state.base import Conflict, Row
+from streamheal.state.marks import Marks
 from streamheal.workers.port import Hook, Listener
 
 Handler = Callable[[Record], None]
@@ -40,19 +42,21 @@ class FakeSeat:
     """Runs records at once, each for itself (ordering none). A `SystemExit` is the process's death."""
 
     def __init__(self, pool: FakePool, listener: Listener) -> None:
-        self._pool, self._listener = pool, listener
+        self._pool, self.listener = pool, listener
         self.records: dict[At, Record] = {}
         self.log: list[str] = []
         self.forgotten: set[At] = set()
+        self.permitted: list[At] = []
+        self.alone: list[At] = []
         self._blocked: set[At] = set()
 
     def start(self, start: Start) -> None:
         self.log.append("start")
         if self._pool.initialize_failures:
             self._pool.initialize_failures -= 1
-            self._soon(lambda: self._listener.initialize_failed(attempt("exception", "OSError")))
+            self._soon(lambda: self.listener.initialize_failed(attempt("exception", "OSError")))
         else:
-            asyncio.get_running_loop().call_later(self._pool.initialize_s, self._listener.initialized)
+            asyncio.get_running_loop().call_later(self._pool.initialize_s, self.listener.initialized)
 
     def arrived(self, span: int, slot: object, length: int, dialect: Dialect, after: Position | None) -> None:
         assert isinstance(slot, FakeSlot)
@@ -69,7 +73,7 @@ class FakeSeat:
     def _run_span(self, give: Give) -> None:
         span = give.span
         mine = sorted(at for at in self.records if at.span == span)
-        self._listener.happened(SpanCounted(span, len(mine)))
+        self.listener.happened(SpanCounted(span, len(mine)))
         known = {At(span, place) for place in (*give.hold, *give.skip, *give.queued)}
         for at in mine if give.rest else []:
             if at in known or at in self._pool.settled:
@@ -79,25 +83,25 @@ class FakeSeat:
                 self._pool.settled.add(at)
                 self._bear_witness()
             except SystemExit:
-                self._listener.died(at, attempt("crash", None))
-                self._listener.happened(WorkerDied(1, (self._named(at),), running_total=1))
+                self.listener.died(at, attempt("crash", None))
+                self.listener.happened(WorkerDied(1, (self._named(at),), running_total=1))
                 return
             except Exception as error:
                 self._fail(at, error, alone=False)
         if self._pool.first_words is not None:
-            self._listener.happened(self._pool.first_words)
+            self.listener.happened(self._pool.first_words)
         if give.rest:
-            self._listener.happened(SpanDone(span, len(mine), (mine and self.records[mine[-1]].position) or None))
+            self.listener.happened(SpanDone(span, len(mine), (mine and self.records[mine[-1]].position) or None))
 
     def _bear_witness(self) -> None:
         now = asyncio.get_running_loop().time()
-        self._listener.happened(Witnessed(now, now))
+        self.listener.happened(Witnessed(now, now))
 
     def _fail(self, at: At, error: Exception, *, alone: bool) -> None:
         self._blocked.add(at)
         now = asyncio.get_running_loop().time()
         failed = Failed(self._named(at), self._pool.cause, now, now, alone=alone)
-        self._listener.happened(failed, attempt("exception", type(error).__name__))
+        self.listener.happened(failed, attempt("exception", type(error).__name__))
 
     def _named(self, at: At) -> Named:
         before = self.records.get(At(at.span, at.nth - 1))
@@ -107,6 +111,9 @@ class FakeSeat:
         self._soon(lambda: self._again(at, alone=False))
 
     def run_alone(self, at: At, number: int) -> None:
+        self.alone.append(at)
+        if self._pool.stays:
+            return
         self._soon(lambda: self._again(at, alone=True))
 
     def _again(self, at: At, *, alone: bool) -> None:
@@ -114,14 +121,12 @@ class FakeSeat:
             self._pool.handler(self.records[at])
         except SystemExit:
             now = asyncio.get_running_loop().time()
-            self._listener.happened(
-                Failed(self._named(at), Cause.CRASHED, now, now, alone=True), attempt("crash", None)
-            )
+            self.listener.happened(Failed(self._named(at), Cause.CRASHED, now, now, alone=True), attempt("crash", None))
         except Exception as error:
             self._fail(at, error, alone=alone)
         else:
             self._pool.settled.add(at)
-            self._listener.happened(Done(at, alone=alone))
+            self.listener.happened(Done(at, alone=alone))
 
     def settle(self, at: At) -> None:
         self._blocked.discard(at)
@@ -132,6 +137,18 @@ class FakeSeat:
         self.log.append(f"limit {starts}")
 
     def curious(self, wanted: bool) -> None: ...
+
+    def cautious(self, wanted: bool) -> None:
+        self.log.append("cautious" if wanted else "at full speed")
+        if wanted:
+            self.listener.heeds(())
+
+    def permit(self, at: At) -> None:
+        self.permitted.append(at)
+
+    def places(self, span: int, positions: Collection[Position]) -> tuple[tuple[int, Position], ...]:
+        mine = [(at.nth, record.position) for at, record in self.records.items() if at.span == span]
+        return tuple((nth, position) for nth, position in mine if position in positions)
 
     def record(self, at: At) -> Record:
         return self.records[at]
@@ -155,12 +172,12 @@ class FakeSeat:
     def end(self, hook: Hook) -> None:
         self.log.append(hook)
         if self._pool.last_words is not None:
-            self._listener.happened(self._pool.last_words)
-        self._soon(self._listener.ended)
+            self.listener.happened(self._pool.last_words)
+        self._soon(self.listener.ended)
 
     def halt(self) -> None:
         self.log.append("halt")
-        self._soon(lambda: self._listener.happened(self._pool.left))
+        self._soon(lambda: self.listener.happened(self._pool.left))
 
     def abandon(self) -> None:
         self.log.append("abandon")
@@ -189,6 +206,7 @@ class FakePool:
     def give_back(self, slot: object) -> None: ...
 
     def seat(self, shard: Shard, listener: Listener) -> FakeSeat:
+        """One that `stays` does nothing by itself; its `listener` hears what a test says."""
         seat = self.seats[shard.shard_id] = FakeSeat(self, listener)
         return seat
 
@@ -266,13 +284,14 @@ class FakeStarts:
         self.counted: list[tuple[str, Position | None]] = []
         self.forgotten: list[str] = []
         self.doubts: list[Position | None] = []
+        self.before = 0  # starts of lives before this one
 
     def forget(self, shard_id: str, position: Position | None, count: int) -> None:
         self.forgotten.append(shard_id)
 
     def count(self, shard_id: str, position: Position | None) -> int:
         self.counted.append((shard_id, position))
-        return 1
+        return self.before + 1
 
     def doubt(self, shard_id: str) -> Position | None:
         return self.doubts[-1] if self.doubts else None
@@ -285,3 +304,38 @@ def attempt(outcome: str, exception_type: str | None) -> Attempt:
     return Attempt(
         number=0, started_at="2026-01-01T00:00:00Z", duration_s=0.0, outcome=outcome, exception_type=exception_type
     )  # type: ignore[arg-type]
+
+
+class MemoryState:
+    """Rows of one kind or many, in a dict that outlives hosts."""
+
+    url = "memory:"
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[str, str], Row] = {}
+
+    def check(self) -> None: ...
+    def own(self, application: str, owner: str, *, at_once: bool = False) -> None: ...
+    def keep_owning(self) -> None: ...
+    def disown(self) -> None: ...
+    def close(self) -> None: ...
+
+    def read(self, kind: str, key: str) -> Row | None:
+        return self.rows.get((kind, key))
+
+    def write(self, kind: str, key: str, value: dict[str, Any], *, replaces: int | None) -> int:
+        row = self.rows.get((kind, key))
+        if (row.version if row else None) != replaces:
+            raise Conflict(key)
+        self.rows[kind, key] = Row(key, value, (replaces or 0) + 1)
+        return (replaces or 0) + 1
+
+    def scan(self, kind: str, key_prefix: str = "") -> Iterator[Row]:
+        return (row for (of, key), row in sorted(self.rows.items()) if of == kind and key.startswith(key_prefix))
+
+    def delete(self, kind: str, key: str) -> None:
+        self.rows.pop((kind, key), None)
+
+
+def no_marks() -> Marks:
+    return Marks(MemoryState(), "shop", "orders")

@@ -16,7 +16,7 @@ from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.runtime import Runtime
 from streamheal.workers.port import Listener
-from tests.runtime.fakes import FakeEngine, FakePool, FakeSeat, FakeShelf, FakeStarts
+from tests.runtime.fakes import FakeEngine, FakePool, FakeSeat, FakeShelf, FakeStarts, no_marks
 from tests.runtime.test_runtime import QUICK, _seal, fine
 
 SICK, WELL = "shard-0", "shard-1"
@@ -91,7 +91,7 @@ class Told:
         self.engine, self.pool = TwoShards(), Pool(self._lie)
         self.runtime = Runtime(
             engine=self.engine, pool=self.pool, policy=QUICK, keeper=Keeper(FakeShelf(), chronicle), seal=_seal,
-            starts=FakeStarts(), chronicle=chronicle,
+            starts=FakeStarts(), marks=no_marks(), chronicle=chronicle,
         )  # fmt: skip
         await self.runtime.run()
         await self.runtime.keeper.close()

@@ -22,8 +22,9 @@ from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.lag import Lag
 from streamheal.runtime.runtime import Runtime
 from streamheal.web.metrics import HostCollector
-from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts
-from tests.runtime.test_runtime import _seal, fine
+from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts, no_marks
+from tests.runtime.test_runtime import _seal as seal
+from tests.runtime.test_runtime import fine
 
 SHARD = Shard("shard-0", "orders")
 PATIENT = Policy(retry_s_min=0.01, shutdown_s=0.0)
@@ -82,7 +83,7 @@ class Host:
         chronicle.listen(self._heard)
         self.runtime = Runtime(
             engine=self.engine, pool=self.pool, policy=PATIENT, keeper=Keeper(self.shelf, chronicle), seal=NoSeal(),
-            starts=FakeStarts(), chronicle=chronicle, retention_s=86_400.0,
+            starts=FakeStarts(), marks=no_marks(), chronicle=chronicle, retention_s=86_400.0,
         )  # fmt: skip
 
     def _heard(self, event: str, fields: object) -> None:
@@ -311,7 +312,7 @@ def test_what_is_stored_after_its_shard_has_stopped_is_still_open_here() -> None
 
     async def story(host: Host) -> None:
         host.pool.cause = Cause.POISON
-        host.runtime.seal = _seal
+        host.runtime.seal = seal
         host.shelf.put = slow  # type: ignore[method-assign,assignment]
         await host.takes()
         await host.reads(1, 2, 3)

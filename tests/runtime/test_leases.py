@@ -15,7 +15,8 @@ from streamheal.records import Dialect, Position, Shard
 from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.runtime import Runtime
-from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts
+from streamheal.state.marks import Marks
+from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts, MemoryState
 from tests.runtime.test_runtime import QUICK, _seal, fine
 
 ORDERS = Shard("shard-0", "orders")
@@ -31,33 +32,37 @@ class LeasingEngine(FakeEngine):
 class Stand:
     """A running runtime over fakes."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, state: MemoryState | None = None) -> None:
         self.engine, self.pool, self.starts = LeasingEngine(), FakePool(fine), FakeStarts()
+        self.state = state or MemoryState()
+        self.shelf = FakeShelf()
+        self.events: list[str] = []
         chronicle = Chronicle(structlog.get_logger())
+        chronicle.listen(lambda event, fields: self.events.append(event))
         self.runtime = Runtime(
-            engine=self.engine, pool=self.pool, policy=policy, keeper=Keeper(FakeShelf(), chronicle), seal=_seal,
-            starts=self.starts, chronicle=chronicle,
+            engine=self.engine, pool=self.pool, policy=policy, keeper=Keeper(self.shelf, chronicle), seal=_seal,
+            starts=self.starts, marks=Marks(self.state, "shop", "orders"), chronicle=chronicle,
         )  # fmt: skip
 
-    async def started(self) -> None:
+    async def started(self, shard: Shard = ORDERS) -> None:
         self.engine.answered.clear()
-        self.runtime.shard_started(ORDERS, None)
+        self.runtime.shard_started(shard, None)
         await self.engine.answered.wait()
 
-    def bring(self, *numbers: int) -> None:
+    def bring(self, *numbers: int, shard_id: str = "shard-0") -> None:
         slot = self.runtime.take_slot()
         assert slot is not None
         slot.view[: len(numbers)] = bytes(numbers)
-        self.runtime.batch_arrived("shard-0", Batch(slot, len(numbers), Dialect.DAEMON))
+        self.runtime.batch_arrived(shard_id, Batch(slot, len(numbers), Dialect.DAEMON))
 
     @property
     def seat_log(self) -> list[str]:
         return self.pool.seats["shard-0"].log
 
 
-def told(story: Callable[[Stand], Awaitable[None]], policy: Policy = QUICK) -> Stand:
+def told(story: Callable[[Stand], Awaitable[None]], policy: Policy = QUICK, state: MemoryState | None = None) -> Stand:
     async def play() -> Stand:
-        stand = Stand(policy)
+        stand = Stand(policy, state)
         running = asyncio.ensure_future(stand.runtime.run())
         await asyncio.wait_for(story(stand), 10)
         stand.runtime.stop()

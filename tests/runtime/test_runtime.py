@@ -16,7 +16,7 @@ from streamheal.records import Position, Record
 from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.runtime import Runtime
-from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts, Handler
+from tests.runtime.fakes import FakeEngine, FakePool, FakeShelf, FakeStarts, Handler, no_marks
 
 QUICK = Policy(
     retry_s_min=0.01,
@@ -52,7 +52,7 @@ class Told:
         chronicle.listen(lambda event, fields: self.events.append(event))
         self.runtime = Runtime(
             engine=self.engine, pool=self.pool, policy=QUICK, keeper=Keeper(self.shelf, chronicle), seal=_seal,
-            starts=FakeStarts(), chronicle=chronicle, **options,
+            starts=FakeStarts(), marks=no_marks(), chronicle=chronicle, **options,
         )  # fmt: skip
         await self.runtime.run()
         await self.runtime.keeper.close()
@@ -64,6 +64,9 @@ def _seal(record: Any, shard: Any, decision: Any, attempts: Any, masked: Any) ->
         record, application="shop", stream=shard.stream, decision=decision, attempts=attempts, code=CODE, host="h",
         now=datetime.now(UTC),
     )  # fmt: skip
+
+
+_seal.id_of = lambda record, shard: record.sequence_number  # type: ignore[attr-defined]  # as a sealer has it
 
 
 def fine(record: Record) -> None:

@@ -74,7 +74,10 @@ class Side:
         self.starts = self.starts + 1 if self.checkpoint == self._started_at else 1
         self.born_at = world.now
         self._started_at = self.began_after = self.next = self.checkpoint
-        self.core = Healer(str(self.number), world.spec.policy, world.host, starts=self.starts, doubt=self.doubt)
+        marked = [Position(position) for position in self.suspects if position > self.checkpoint]
+        self.core = Healer(
+            str(self.number), world.spec.policy, world.host, starts=self.starts, doubt=self.doubt, marked=marked
+        )
         self.spans: dict[int, list[Track]] = {}
         self.at: dict[At, Track] = {}
         self.marks: dict[At, Mark] = {}
@@ -104,7 +107,7 @@ class Side:
         return track.rec.arrives <= self.world.now
 
     def bring(self) -> None:
-        most = min(self.core.span_records_max or 99, self.world.dice.choice([0, 1, 3, 10, 99, 99]))
+        most = self.world.dice.choice([0, 1, 3, 10, 99, 99])
         tracks = [track for track in self.tracks[self.next : self.next + most] if self._arrived(track)]
         self.next += len(tracks)
         self.may_bring = False

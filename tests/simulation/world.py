@@ -132,7 +132,7 @@ class World:
         for side in sides:
             if side.finished:
                 continue
-            cautious = side.core.span_records_max is not None
+            cautious = side.core.cautious
             side.suspects = {track.position for track in side.tracks if track.running} if cautious else set()
             for _, item in side.later:  # a write on its way may have arrived
                 if isinstance(item, Quarantine) and self.dice.random() < 0.5:

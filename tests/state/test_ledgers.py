@@ -108,6 +108,12 @@ def test_a_write_whose_answer_was_lost_is_made_good(state: SqliteState) -> None:
 # -- starts --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("count", ["many", None, -3, [2], {"of": 2}, 1.5])
+def test_a_count_that_is_none_begins_anew(state: SqliteState, count: Any) -> None:
+    state.write("shop-orders#start", f"orders/{SHARD}", {"checkpoint": None, "count": count}, replaces=None)
+    assert Starts(state, "shop-orders", "orders").count(SHARD, None) == 1
+
+
 def test_starts_from_one_checkpoint_are_counted(state: SqliteState) -> None:
     def begun(position: Position | None) -> int:
         return Starts(state, "shop-orders", "orders").count(SHARD, position)

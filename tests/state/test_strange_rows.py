@@ -79,7 +79,7 @@ def test_a_start_is_counted_whatever_is_there(state: SqliteState, value: dict[st
     first = starts.count(SHARD, Position(4711))
     assert first >= 1
     assert starts.count(SHARD, Position(4711)) == first + 1
-    assert isinstance(starts.doubt(SHARD), bool)
+    assert isinstance(starts.doubt(SHARD), Position | None)
     starts.forget(SHARD, Position(4711), first + 1)
 
 

@@ -155,7 +155,8 @@ class Round:
 
     def _go_on(self, host: Any) -> set[At]:
         """A few healthy records now and then, until all who are sick are set aside. Returns those."""
-        until = time.monotonic() + _LIFE_S_MAX / 2
+        self._until(host, lambda: self._book.initialized > self._initialized_before, _LIFE_S_MAX)
+        until = time.monotonic() + _LIFE_S_MAX
         put: set[At] = set()
         while host.poll() is None and time.monotonic() < until and not self._stopped():
             if self._audit.sick <= {aside.at for aside in self._ground.asides()}:

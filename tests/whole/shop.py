@@ -9,8 +9,10 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import sys
 import time
+from collections.abc import Sequence
 
 from streamheal import Poison, Record, RecordProcessor, Shard, Throttled
 
@@ -91,10 +93,26 @@ def misbehave(do: str, number: int, record: Record) -> None:
             eaten = []
             while True:
                 eaten.append(bytearray(4 << 20))
+        case "killhost":
+            kill_host()
+        case "killhostalone":
+            ctypes.string_at(0) if record.attempt == 1 else kill_host()
         case "flaky" if record.attempt == 1:
             raise ConnectionError("try again")
         case "busy" if record.attempt <= 2:
             raise Throttled(retry_after_s=0.1)
+
+
+def kill_host() -> None:
+    """As a container is killed whole: whoever started us, and all that it started, are gone."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(1000)
+
+
+class BatchShop(Shop):
+    def process_records(self, records: Sequence[Record]) -> None:
+        for record in records:
+            Shop.process_record(self, record)
 
 
 class KeyShop(Shop):

@@ -24,6 +24,7 @@ from streamheal.core.messages import (
     Event,
     Failed,
     Give,
+    Named,
     SpanCounted,
     SpanDone,
     Start,
@@ -86,6 +87,10 @@ class Ear:
         self.settled: set[At] = set()
         self.aside: dict[At, str] = {}
         self.shared: set[At] = set()
+        self.permits = True  # whatever is intended, at once
+        self.intents: list[tuple[At, ...]] = []
+        self.ended_there: list[At] = []
+        self.ran_before: tuple[At, ...] | None = None
         self._heal = heal
         self._spans: dict[int, dict[int, str]] = {}  # known records: queued, hand, settled
         self._stand = stand
@@ -128,6 +133,20 @@ class Ear:
 
     def ended(self) -> None:
         self.over = True
+        self._changed.set()
+
+    def intends(self, records: tuple[Named, ...], *, alone: bool = False) -> None:
+        self.intents.append(tuple(record.at for record in records))
+        if self.permits:
+            self.seat.permit(records[0].at)
+        self._changed.set()
+
+    def through(self, ats: tuple[At, ...]) -> None:
+        self.ended_there += ats
+        self._changed.set()
+
+    def heeds(self, running: tuple[Named, ...]) -> None:
+        self.ran_before = tuple(record.at for record in running)
         self._changed.set()
 
     # -- for tests

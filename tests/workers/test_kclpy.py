@@ -68,6 +68,18 @@ def stated(ear: Ear) -> list[tuple[int | None, bool]]:
     return [(e.position and e.position.sequence - FIRST, e.owes) for e in ear.of(Stated)]
 
 
+async def test_in_cautious_mode_ten_are_asked_for_at_once_and_stated_as_ever(tmp_path: Path) -> None:
+    async with standing(tmp_path, app(V3)) as stand:
+        ear = stand.ear()
+        ear.seat.cautious(True)
+        await ear.start()
+        ear.bring(1, line([[n, ""] for n in range(25)]))
+        await ear.span_done(1)
+        await ear.until(lambda: len(ear.ended_there) == 25)
+        assert [len(ats) for ats in ear.intents] == [10, 10, 5]
+        assert stated(ear)[-1] == (24, False)
+
+
 @BOTH
 async def test_a_batch_is_handled_in_the_streams_order_and_stated(tmp_path: Path, code: str) -> None:
     async with standing(tmp_path, app(code)) as stand:

@@ -52,6 +52,8 @@ class Game:
         self.tickets: dict[Place, int] = {}
         self.marked: set[Place] = set()
         self.running: list[Item] = []
+        self.asked: list[Place] = []  # in cautious mode: not permitted yet
+        self.may: set[Place] = set()  # permitted, or running before anybody asked
         self.filtered = self.filtered_known = 0
         self.said: list[wire.Message] = []
         self.free = [slot for _ in range(10) if (slot := arena.take()) is not None]
@@ -94,11 +96,14 @@ class Game:
         self.lanes.give(wire.Give(1, number, number, slot.index, len(raw), 0, ask=asked))
 
     def start(self) -> None:
-        forced, limit = bool(self.lanes.forced), self.lanes.limit
+        forced, limit, cautious = bool(self.lanes.forced), self.lanes.limit, self.lanes.intents is not None
         item = self.lanes.next()
         if item is None:
             return
-        assert forced or limit is None or limit > 0, "started beyond the limit"
+        if cautious:
+            assert (item[0].number, item[1]) in self.may, "started without a permit"
+        else:
+            assert forced or limit is None or limit > 0, "started beyond the limit"
         self.begin(item)
 
     def begin(self, item: Item) -> None:
@@ -142,6 +147,18 @@ class Game:
             self.state[place] = "settled"
             self.lanes.settled(*place)
 
+    def be_cautious(self) -> None:
+        wanted = self.lanes.intents is None
+        self.lanes.be_cautious(wanted, self.most, list(self.running))
+        if not wanted:
+            self.asked.clear()
+
+    def permit(self) -> None:
+        place = self.asked.pop(self.dice.randrange(len(self.asked)))
+        self.may.add(place)
+        assert self.lanes.intents is not None
+        self.lanes.intents.permit(place)
+
     def limit(self) -> None:
         self.lanes.limit_to(self.dice.choice([None, None, 0, 1, 3]))
 
@@ -152,6 +169,8 @@ class Game:
             self.state[item[0].number, item[1]] = "hand"
             self.known.add((item[0].number, item[1]))
         self.running.clear()
+        self.asked.clear()
+        self.may.clear()
         states = {}
         for number in self.spans:
             if number not in self.reported:
@@ -206,6 +225,15 @@ class Game:
                 self.marked.add((span, nth))
             case wire.Finished():
                 self.finished(message)
+            case wire.Intends(_, places):
+                self.asked += places
+                assert len(self.asked) <= self.most
+            case wire.Heeds(_, running):
+                assert {*running} == {(span.number, nth) for span, nth, _, _ in self.running}
+                self.may |= {*running}
+            case wire.Over(_, places):
+                assert {*places} <= self.may, "over, but was never permitted"
+                self.may -= {*places}
 
     def finished(self, done: wire.Finished) -> None:
         assert done.span not in self.reported, "reported twice"
@@ -235,6 +263,10 @@ class Game:
                 may += [self.end] * 3
             if "hand" in self.state.values():
                 may += [self.answer] * 2
+            if self.asked:
+                may += [self.permit] * 3
+            if self.dice.random() < 0.05:
+                may = [self.be_cautious]
             if self.dice.random() < 0.03:
                 may = [self.die]
             self.dice.choice(may)()
@@ -243,10 +275,16 @@ class Game:
     def finish(self) -> None:
         """Everything comes to an end: nothing waits that nobody would ever come back to."""
         self.lanes.limit_to(None)
+        if self.lanes.intents is not None and self.dice.random() < 0.5:
+            self.be_cautious()
         while True:
+            while self.asked:
+                self.permit()
             self.start()
             if self.running:
                 self.end()
+            elif self.asked:
+                continue
             elif "hand" in self.state.values():
                 # Nothing can run: each span is reported, and everybody open waits behind the host's.
                 assert self.reported == set(self.spans)

@@ -17,6 +17,7 @@ from streamheal.records import Position
 from streamheal.workers import wire
 from streamheal.workers.arena import SLOT_BYTES
 from streamheal.workers.child.failures import Kind, kind_of, positions, refused
+from streamheal.workers.child.intents import Intents
 from streamheal.workers.child.lanes import Lanes
 from streamheal.workers.child.sequential import Sequential
 from streamheal.workers.child.spans import Item, Key
@@ -25,6 +26,7 @@ from streamheal.workers.child.worker import Site, monotonic
 from streamheal.workers.journal import CALLS_WORD, DONE, FILTERED, OPEN, RUNNING
 
 _RECORDS_MAX = 500  # of one call: what Kinesis' and most others' bulk calls take
+_CAUTIOUS_RECORDS_MAX = 10  # each has to run alone if the host dies in the call
 
 
 class Batches(Sequential):
@@ -57,29 +59,42 @@ class Batches(Sequential):
         return self._runner.run(awaited(returned))
 
     def turn(self, lanes: Lanes) -> bool:
-        items = self._gather(lanes)
+        items = self._gather(lanes) if lanes.intents is None else self._permitted(lanes, lanes.intents)
         self._open = Counter(key for _, _, _, key in items)
         items = self._only_wanted(lanes, items)
         while items:
             items = self._run_to_culprit(lanes, items)
+        if lanes.intents is not None:
+            lanes.intents.all_over()
         return True
 
     # -- what goes into a call -------------------------------------------------------------
 
     def _gather(self, lanes: Lanes) -> list[Item]:
         """What may run now: records told to run again, else fresh ones, a key's in their order."""
-        most = 1 if lanes.one_at_a_time else _RECORDS_MAX
+        cautious = lanes.intents is not None
+        most = 1 if lanes.one_at_a_time else _CAUTIOUS_RECORDS_MAX if cautious else _RECORDS_MAX
+        following = lanes.pull if cautious else lanes.next
         items: list[Item] = []
         if lanes.forced:
             while lanes.forced and len(items) < most:
                 items.append(lanes.forced.popleft())
             return items
         mine: set[Key] = set()
-        while len(items) < most and (item := lanes.next(mine)) is not None:
+        while len(items) < most and (item := following(mine)) is not None:
             while item is not None:
                 items.append(item)
                 mine.add(item[3])
                 item = lanes.next_queued(item[3]) if len(items) < most else None
+        return items
+
+    def _permitted(self, lanes: Lanes, intents: Intents) -> list[Item]:
+        """A call's records that the host has permitted; if there are none, ask for the next call's."""
+        if not intents.permitted and intents.room and (items := self._gather(lanes)):
+            intents.ask(items)
+        items = []
+        while intents.permitted:
+            items.append(intents.begin())
         return items
 
     def _only_wanted(self, lanes: Lanes, items: list[Item]) -> list[Item]:

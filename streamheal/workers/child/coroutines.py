@@ -15,6 +15,7 @@ from typing import Any
 from streamheal import platform
 from streamheal.workers import wire
 from streamheal.workers.child.failures import Kind, overran
+from streamheal.workers.child.intents import Steps
 from streamheal.workers.child.lanes import Lanes
 from streamheal.workers.child.spans import Item
 from streamheal.workers.child.stacks import stack_text, write_stack
@@ -59,11 +60,16 @@ class Crew:
     def __init__(self, lanes: Lanes, size: int) -> None:
         self.lanes, self.size = lanes, size
         self.current: list[Item | None] = [None] * size
+        self.stepping: dict[int, Any] = {}  # coroutines that are resumed step by step, by lane
         self.idle: list[asyncio.Future[None]] = []
         self.tasks: list[asyncio.Task[None]] = []
         self.hung: dict[int, tuple[Item, str]] = {}  # by lane: what was cancelled, and where it waited
         self.waking = False
         self.over = False
+
+    def coroutine(self, number: int) -> Any:
+        """What this lane awaits."""
+        return self.stepping.get(number) or self.tasks[number].get_coro()
 
     def rouse(self) -> None:
         """Wake one idle lane; it wakes the next when it has found work. All at once costs more than the records."""
@@ -155,6 +161,10 @@ class Coroutines(Worker):
             failed = error
         self.ended(end, failed, began)
 
+    def at_once(self, seat: int) -> tuple[int, list[Item]]:
+        crew = self._crews[seat]
+        return crew.size, [item for item in crew.current if item is not None]
+
     # -- records -------------------------------------------------------------------------
 
     async def _lane(self, crew: Crew, number: int) -> None:
@@ -181,7 +191,12 @@ class Coroutines(Worker):
             if item is None:
                 item = lanes.next()
                 if item is None:
+                    current[number] = None
                     await self._rest(crew)
+                    continue
+                if lanes.intents is not None:
+                    await self._run_cautiously(crew, number, item, tail)
+                    item = None
                     continue
             if idle and not crew.waking:
                 crew.rouse()
@@ -223,11 +238,41 @@ class Coroutines(Worker):
                     lanes.report(span)
             else:
                 item = lanes.done(span, nth, key, filtered)
-            if cancelling():
-                await _not_cancelled()
-            if began > breathe_at:
+            if cancelling() or began > breathe_at:
+                current[number] = None
                 await _not_cancelled()
                 breathe_at = monotonic() + _BREATH_S
+                if item is not None and lanes.intents is not None:
+                    lanes.make_ready(item)  # it has to be asked for by now
+                    item = None
+
+    async def _run_cautiously(self, crew: Crew, number: int, item: Item, tail: Tail) -> None:
+        """One record, with a mark for as long as its coroutine is being resumed."""
+        lanes, (span, nth, _, key) = crew.lanes, item
+        crew.rouse()
+        crew.current[number] = item
+        mark = span.mark(nth)
+        self.journal.marks[mark] = RUNNING
+        began = monotonic()
+        coroutine = self._unwanted(lanes.handler, item)
+        crew.stepping[number] = coroutine
+        try:
+            filtered = await Steps(coroutine, self.journal.words, mark)
+        except BaseException as error:
+            self.link.check_not_forked()
+            lanes.failed(span, nth, key, self._failure(crew, number, error, began, tail.take()))
+        else:
+            self.journal.marks[mark] = FILTERED if filtered else DONE
+            if not filtered:
+                if lanes.witnesses.timing:
+                    lanes.witnesses.succeeded(began)
+                else:
+                    lanes.witnesses.began, lanes.witnesses.ended = began, None
+            if (following := lanes.done(span, nth, key, filtered)) is not None:
+                lanes.make_ready(following)
+        crew.current[number] = None
+        del crew.stepping[number]
+        await _not_cancelled()
 
     def _failure(self, crew: Crew, number: int, error: BaseException, began: float, log: str | None) -> wire.Failure:
         lanes, item, ended = crew.lanes, crew.current[number], monotonic()
@@ -276,14 +321,14 @@ class Coroutines(Worker):
     def _show(self, crew: Crew, span: int, nth: int) -> None:
         """Write where this record waits: a coroutine that waits is on no thread's stack."""
         if (number := self._lane_of(crew, span, nth)) is not None:
-            write_stack(self.dump, task_title(crew.lanes.seat, span, nth), crew.tasks[number].get_coro())
+            write_stack(self.dump, task_title(crew.lanes.seat, span, nth), crew.coroutine(number))
 
     def _cancel(self, crew: Crew, span: int, nth: int) -> None:
         """Its neighbours in the process are not disturbed, if it ends; else the host ends the process."""
         number = self._lane_of(crew, span, nth)
         if number is None or (item := crew.current[number]) is None:
             return  # it has just ended by itself
-        stack = stack_text(task_title(crew.lanes.seat, span, nth), crew.tasks[number].get_coro())
+        stack = stack_text(task_title(crew.lanes.seat, span, nth), crew.coroutine(number))
         crew.hung[number] = item, stack
         crew.tasks[number].cancel()
 

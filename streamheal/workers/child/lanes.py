@@ -22,6 +22,7 @@ from streamheal.records import Dialect, Position, Record
 from streamheal.workers import wire
 from streamheal.workers.arena import SLOT_BYTES
 from streamheal.workers.child.failures import Kind, describe, kind_of
+from streamheal.workers.child.intents import Intents
 from streamheal.workers.child.spans import Item, Key, Lane, Span, Tickets
 from streamheal.workers.child.target import Handler
 from streamheal.workers.child.took import Took
@@ -86,6 +87,7 @@ class Lanes:
         self.journal = journal
         self.draining = False
         self.witnesses = Witnesses(take.seat, send)
+        self.intents: Intents | None = None  # in cautious mode
         self._known: dict[int, Span] = {}  # with open records
         self._decode = decode
         self._arena = arena
@@ -191,6 +193,15 @@ class Lanes:
         self.forced.clear()
         self.draining = True
 
+    def be_cautious(self, wanted: bool, size: int, running: list[Item]) -> None:
+        """See `Intents`."""
+        self.plain = False
+        if wanted and self.intents is None:
+            self.intents = Intents(self, size, running, self._send)
+        elif not wanted and self.intents is not None:
+            self.forced.extend(self.intents.let_go())
+            self.intents = None
+
     def make_ready(self, item: Item) -> None:
         """Its lane is free for it: it is among the next to run."""
         self.ready.append(item)
@@ -203,24 +214,34 @@ class Lanes:
         """Nothing is out of the ordinary, so that records may run one after another, unmarked but for one word."""
         return not (
             self.busy or self.forced or self.ready or self.witnesses.timing or self.limit is not None
-            or self.handler.wants is not None or self.handler.key is not None
+            or self.handler.wants is not None or self.handler.key is not None or self.intents is not None
         )  # fmt: skip
 
     @property
     def waiting(self) -> bool:
         """Whether `next` may have something."""
-        return not self.draining and bool(self.forced or self.spans or (self.ready and self.limit != 0))
+        if self.draining:
+            return False
+        some = bool(self.forced or self.spans or (self.ready and self.limit != 0))
+        intents = self.intents
+        return some if intents is None else intents.permitted or (some and intents.room)
 
     def next(self, mine: Container[Key] = ()) -> Item | None:
         """The next record that may run now. `mine`: keys held by the caller, who takes more of them."""
         if self.plain and not mine:
             return self._pull_plain()
+        if self.intents is not None:
+            return self.intents.next()
+        return self.pull(mine)
+
+    def pull(self, mine: Container[Key] = ()) -> Item | None:
+        """As `next`, whether it is permitted or not."""
         if self.forced:
             return self.forced.popleft()
         if self.limit is None:
             if self.ready:
                 return self.ready.popleft()
-            self.plain = self._by_partition_key
+            self.plain = self._by_partition_key and self.intents is None
             return self._pull(mine)
         if self.limit <= 0:
             if not self.draining:
@@ -325,6 +346,8 @@ class Lanes:
 
     def done(self, span: Span, nth: int, key: Key, filtered: bool) -> Item | None:
         """The record is done and marked so. Returns the next of its lane, if it may run now."""
+        if self.intents is not None:
+            self.intents.over((span.number, nth))
         if span.known and nth in span.known:
             self._send(wire.Succeeded(self.seat, span.number, nth, filtered))
             self._drop_ticket(span, nth)
@@ -336,7 +359,7 @@ class Lanes:
             del self.busy[key]
             return None
         item = self._advance(key, lane)
-        if item is None or self.limit is None:
+        if item is None or (self.limit is None and self.intents is None):
             return item
         self.make_ready(item)
         return None
@@ -393,6 +416,8 @@ class Lanes:
         self.witnesses.trouble()
         self._send(failure)
         self.journal.marks[span.mark(nth)] = FAILED
+        if self.intents is not None:
+            self.intents.over((span.number, nth))
         self._unable_lane(span, lane)
 
     def _block_unrun(self, span: Span, nth: int, key: Key, lane: Lane) -> None:
@@ -403,7 +428,8 @@ class Lanes:
         if nth in span.ask:
             span.ask.discard(nth)
             now = time.monotonic()
-            self._send(wire.Failure(self.seat, span.number, nth, "SUSPECTED", now, now))
+            since, until = self.witnesses.last(now)
+            self._send(wire.Failure(self.seat, span.number, nth, "SUSPECTED", now, now, since=since, until=until))
         span.hold.discard(nth)
         self._unable_lane(span, lane)
 

@@ -132,6 +132,10 @@ class Threads(Worker):
         with self._mutex:
             self.ended(end, failed, began)
 
+    def at_once(self, seat: int) -> tuple[int, list[Item]]:
+        crew = self._crews[seat]
+        return crew.size, [item for item in crew.current if item is not None]
+
     # -- records -------------------------------------------------------------------------
 
     def _thread(self, crew: Crew, number: int) -> None:

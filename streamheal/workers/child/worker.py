@@ -13,7 +13,7 @@ from streamheal.workers import wire
 from streamheal.workers.child.failures import describe
 from streamheal.workers.child.lanes import Lanes
 from streamheal.workers.child.link import Link
-from streamheal.workers.child.spans import Tickets
+from streamheal.workers.child.spans import Item, Tickets
 from streamheal.workers.child.target import Handler, Target
 from streamheal.workers.child.tee import Tail
 from streamheal.workers.decode import decoder
@@ -48,6 +48,10 @@ class Worker:
     def attempt(self) -> object:
         """Names what runs now, for whoever prints."""
         return self
+
+    def at_once(self, seat: int) -> tuple[int, list[Item]]:
+        """How many records of the shard run at once at most, and what runs of it now."""
+        return 1, []  # messages are read between records
 
     def seated(self, take: wire.Take, handler: Handler) -> Lanes:
         """The processor is initialized: its shard's lanes may be given to."""
@@ -102,6 +106,11 @@ class Worker:
             case wire.Drain(seat):
                 self.lanes[seat].drain()
                 self.link.send(wire.Drained(seat))
+            case wire.Cautious(seat, wanted):
+                self.lanes[seat].be_cautious(wanted, *self.at_once(seat))
+            case wire.Permit(seat, span, nth):
+                if intents := self.lanes[seat].intents:
+                    intents.permit((span, nth))
             case wire.Leave(seat):
                 self.lanes.pop(seat, None)
             case _:

@@ -1,0 +1,85 @@
+"""A seat's part in cautious mode: what its worker or a cell would begin, the runtime permits.
+
+worker ── Intends ──► listener.intends ──► made durable ──► permit ──► worker, or cell
+       ── Over ─────► listener.through
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
+
+from streamheal.core.messages import At, Named
+from streamheal.records import Position
+from streamheal.workers import wire
+from streamheal.workers.books import Books
+from streamheal.workers.port import Listener
+
+if TYPE_CHECKING:
+    from streamheal.workers.pool import WorkerPool
+
+
+class CautiousSeat:
+    """What of `port.Seat` is about caution."""
+
+    listener: Listener
+    books: Books
+    number: int
+    stage: str
+    _pool: WorkerPool
+
+    def __init__(self) -> None:
+        self.is_cautious = False  # in this process and in the next
+        self._unheeded = False  # its worker runs records, and has not said yet that it asks first
+        self._heeds_due = 0  # so often has this worker been told, and not said that it heeds
+
+    def _send(self, message: wire.Message) -> None:
+        raise NotImplementedError(f"{type(self).__name__} has nobody to send {type(message).__name__} to")
+
+    def cautious(self, wanted: bool) -> None:
+        if wanted is self.is_cautious:
+            return
+        self.is_cautious, self._unheeded = wanted, wanted and self.stage == "in"
+        if self.stage == "in":
+            self._heeds_due += wanted
+            self._send(wire.Cautious(self.number, wanted))
+        elif wanted:
+            self.listener.heeds(())  # it runs nothing, and will be told before it is given anything
+        if not wanted:
+            self._pool.cells.permit(self, None)
+
+    def permit(self, at: At) -> None:
+        if not self._pool.cells.permit(self, at):
+            self._send(wire.Permit(self.number, *at))
+
+    def places(self, span: int, positions: Collection[Position]) -> tuple[tuple[int, Position], ...]:
+        return self.books.places(span, positions)
+
+    def _initialized(self) -> None:
+        """A worker is ready, and has been given nothing yet."""
+        self._heeds_due = int(self.is_cautious)
+        if self.is_cautious:
+            self._send(wire.Cautious(self.number, True))
+
+    def _asked(self, message: wire.Intends | wire.Over | wire.Heeds) -> None:
+        match message:
+            case wire.Intends(_, places) if self.is_cautious:
+                if named := self._named(places):
+                    self.listener.intends(named)
+            case wire.Over(_, places):
+                self.listener.through(tuple(At(*place) for place in places))
+            case wire.Heeds(_, running):
+                self._heeds_due -= 1
+                if self._unheeded and not self._heeds_due:
+                    self._unheeded = False
+                    self.listener.heeds(self._named(running))
+
+    def _lost_its_worker(self) -> None:
+        """The next will be told before it is given anything."""
+        if self._unheeded:
+            self._unheeded = False
+            self.listener.heeds(())
+
+    def _named(self, places: Iterable[tuple[int, int]]) -> tuple[Named, ...]:
+        found = (self.books.look_up(At(*place)) for place in places)
+        return tuple(named for named in found if named is not None)
