@@ -274,6 +274,16 @@ def test_records_of_a_batch_that_died_are_suspects_each_in_its_turn() -> None:
     assert story.happens(Failed(record(4), Cause.SUSPECTED, 1.4, 1.4), 1.4) == [RunAlone(at(4))]
 
 
+def test_a_batch_whose_records_all_are_well_alone_died_without_a_culprit() -> None:
+    """So that its next death is the second, and delays the next start by more."""
+    story = Telling(policy=Policy(batches=True))
+    story.dies(3, 4, now=1.0)
+    for sequence in (3, 4):
+        story.happens(Failed(record(sequence), Cause.SUSPECTED, 1.1, 1.1), 1.1)
+        story.done_alone(sequence, now=1.2)
+    assert story.dies(now=1.3, death=2)[0] == Start(None, None, 1.0)
+
+
 def test_who_is_to_be_asked_for_is_so_in_a_span_that_was_reported() -> None:
     """All of it but the suspects is settled, and another worker dies."""
     story = Telling(policy=Policy(batches=True))
