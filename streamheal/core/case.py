@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from heapq import heappop, heappush
 from itertools import count
-from math import inf, nan
+from math import inf, isnan, nan
 
 from streamheal.core.messages import At, Cause, Named, Quarantine
 from streamheal.records import Position
@@ -124,7 +124,8 @@ class Caseload:
         self._nth = count()  # so that heaps never compare cases
 
     def move(self, case: Case, phase: Phase, due: float = nan) -> None:
-        """Put a case in a phase; `due` matters to those that wait for a time."""
+        """Put a case in a phase; `due` is when its wait is over, where it waits for a time."""
+        assert isnan(due) is not (phase in TIMED or phase is Phase.STORE_WAIT), f"{phase} until {due}"
         if case.at in self.by_at:
             self._leave(case)
         else:
