@@ -36,12 +36,15 @@ class Phase(Enum):
     STORING = auto()
     STORE_WAIT = auto()
 
+    # Enum's own goes by the name, in Python: whether a phase is one of several is asked at every turn.
+    __hash__ = object.__hash__
+
 
 IN_WORKER = frozenset({Phase.QUEUED, Phase.RETRYING})
 AWAITING = frozenset({Phase.SUSPECT, Phase.TRIED})
-TIMED = frozenset({Phase.WAITING, Phase.SUSPECT, Phase.TRIED})
 AT_IT = frozenset({Phase.RETRYING, Phase.FOR_CELL, Phase.ALONE})
-UNDECIDED = TIMED | AT_IT
+UNDECIDED = AWAITING | AT_IT | {Phase.WAITING}
+_WAITING, _STORE_WAIT = frozenset({Phase.WAITING}), frozenset({Phase.STORE_WAIT})
 
 
 class Case:
@@ -118,6 +121,7 @@ class Caseload:
         self.undecided: dict[At, Case] = {}
         self.retrying = 0
         self._tries: list[tuple[float, int, Case]] = []
+        self._asks: list[tuple[float, int, Case]] = []
         self._stores: list[tuple[float, int, Case]] = []
         self._for_cell: list[tuple[float, Position, int, Case]] = []
         self._nth = count()  # so that heaps never compare cases
@@ -135,8 +139,10 @@ class Caseload:
         case.unweighed |= phase is Phase.TRIED
         if phase in AWAITING or (case.unweighed and phase in AT_IT):
             self.awaiting[case.at] = case
-        if phase in TIMED:
+        if phase is Phase.WAITING:
             heappush(self._tries, (due, next(self._nth), case))
+        elif phase in AWAITING:
+            heappush(self._asks, (due, next(self._nth), case))
         elif phase is Phase.STORE_WAIT:
             heappush(self._stores, (due, next(self._nth), case))
         elif phase is Phase.FOR_CELL:
@@ -156,10 +162,14 @@ class Caseload:
         self.awaiting.pop(case.at, None)
 
     def next_try_at(self) -> float:
-        return self._first(self._tries, TIMED)
+        return self._first(self._tries, _WAITING)
+
+    def next_ask_at(self) -> float:
+        """When somebody whom no witness has come to is to be tried again all the same, if nobody else will tell."""
+        return self._first(self._asks, AWAITING)
 
     def next_store_at(self) -> float:
-        return self._first(self._stores, frozenset({Phase.STORE_WAIT}))
+        return self._first(self._stores, _STORE_WAIT)
 
     @staticmethod
     def _first(heap: list[tuple[float, int, Case]], phases: frozenset[Phase]) -> float:
@@ -174,6 +184,10 @@ class Caseload:
         """Cases whose time has come. Each must be moved before the next is asked for."""
         while self.next_try_at() <= now:
             yield self._tries[0][2]
+
+    def asks_due(self, now: float) -> Iterator[Case]:
+        while self.next_ask_at() <= now:
+            yield self._asks[0][2]
 
     def stores_due(self, now: float) -> Iterator[Case]:
         while self.next_store_at() <= now:

@@ -102,6 +102,8 @@ class Healer:
         self._spared: set[At] = set()
         self._stopped = False
         self._said: list[Decision] = []
+        self._wakes_at: float | None = None
+        self._told = True  # something was heard since `wakes_at` was worked out
 
     def begin(self) -> list[Decision]:
         return [Start(None, None, 0.0)]
@@ -111,6 +113,7 @@ class Healer:
 
         What was decided for the worker in between went to nobody, and need not be kept: this says it anew.
         """
+        self._told = True
         self._trouble.worker_lost(now)
         return [Limit(0 if self.paused else None), *give_again(self.ledger, self._asks)]
 
@@ -178,11 +181,16 @@ class Healer:
 
     @property
     def wakes_at(self) -> float | None:
-        """When to send `TICKED`; None: only an event can change anything."""
-        if self.over or self._progress.halting:
-            return None
-        first = min(self._progress.wakes_at(), self._trouble.wakes_at())
-        return first if first < _NEVER else None
+        """When to send `TICKED`; None: only an event can change anything.
+
+        Asked several times an event, by shards of which most have heard nothing.
+        """
+        if self._told:
+            self._told = False
+            first = min(self._progress.wakes_at(), self._trouble.wakes_at())
+            over = self.over or self._progress.halting
+            self._wakes_at = first if first < _NEVER and not over else None
+        return self._wakes_at
 
     # -- events --------------------------------------------------------------------------
 
@@ -193,6 +201,7 @@ class Healer:
         """
         if self.over:
             return []
+        self._told = True
         trouble = self._trouble
         said = self._said = trouble.said = []
         trouble.jitter = jitter

@@ -8,7 +8,8 @@ from streamheal.core.policy import Policy
 
 _NEVER = float("inf")
 
-# The end of another shard's outage is no event of ours: look again.
+# The end of another shard's outage is no event of ours: look again, after so long at least, and
+# after a tenth of the time waited so far.
 _OTHERS_LOOK_S = 1.0
 
 
@@ -57,7 +58,7 @@ class Patience:
         if nobody_to_ask and now < self.over_at:
             self.looks_at = self.over_at
         elif nobody_to_ask and self._host.suspects_an_outage(self._shard_id, self._calm_since):
-            self.looks_at = now + _OTHERS_LOOK_S
+            self.looks_at = now + max(_OTHERS_LOOK_S, (now - self.over_at) / 10)
         else:
             self.over = nobody_to_ask
         return self.over

@@ -78,7 +78,8 @@ class Trouble:
         first = min(cases.next_store_at(), self._patience.looks_at, self._human_at(), self._cell_look_at)
         if self.paused and not self._patience.over:
             return min(first, self._outage.probe_at)
-        return min(first, cases.next_try_at(), self._outage.begins_at(self.doubt is not None))
+        first = min(first, cases.next_try_at(), self._outage.begins_at(self.doubt is not None))
+        return first if self._others_will_tell else min(first, cases.next_ask_at())
 
     def somebody_came(self, now: float) -> None:
         """A span arrives. If there was no fresh record to probe with, there is one now."""
@@ -209,6 +210,10 @@ class Trouble:
             if case.phase is Phase.TRIED and self._chain.last_until > float("-inf"):
                 self._set_aside(case, Verdict.KILLED_HOSTS, self._chain.began)
             return
+        if case.phase is Phase.TRIED and case.loose >= self._policy.brackets_loose:
+            # It was running alone when its last bracket was closed, and has failed once more.
+            self._set_aside(case, Verdict.THINLY, case.first_failed_at)
+            return
         found = bracket(case, self._chain)
         if found is Bracket.NONE:
             return
@@ -304,9 +309,13 @@ class Trouble:
         cases = self.cases
         if not cases.undecided or cases.retrying or self._policy.replaying:
             return False
+        if not self._ledger.unreported:
+            return True
+        if self.paused:
+            return False  # the pause itself keeps the others from running: a probe will ask them
         # On a stream whose other records are all filtered there is always a span under way,
         # and never a witness: one that was asked and has said nothing is enough.
-        first = self._ledger.first_unreported() if self._ledger.unreported else None
+        first = self._ledger.first_unreported()
         return first is None or first > self._asked_span + 1
 
     def _human_at(self) -> float:
@@ -320,15 +329,23 @@ class Trouble:
     def _go_on(self, now: float) -> None:
         cases = self.cases
         for case in cases.tries_due(now):
-            if case.phase is Phase.WAITING or not self._ledger.unreported:
-                self._again(case, now)
-            else:  # others are running: they will tell
-                cases.move(case, case.phase, now + self._policy.pause_s(1, self.jitter))
+            self._again(case, now)
+        if not self._others_will_tell:
+            for case in cases.asks_due(now):
+                cases.move(case, Phase.FOR_CELL)
         while (first := cases.first_for_cell()) is not None:
             if not self._run_alone(first, now):
                 self._wait_for_cell(now)
                 return
         self._leave_line()
+
+    @property
+    def _others_will_tell(self) -> bool:
+        """Others are running; or their last tries alone are, and were those tried again meanwhile who had theirs,
+        there would be no end to it."""
+        if self._ledger.unreported:
+            return True
+        return self._patience.over and any(case.phase in AT_IT for case in self.cases.undecided.values())
 
     def _wait_for_cell(self, now: float) -> None:
         if self._in_line_since is None:
