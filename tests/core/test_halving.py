@@ -48,6 +48,8 @@ def test_exactly_the_bad_ones_are_named_and_all_else_is_done_once_in_order(case:
     assert done == [nth for nth in range(count) if nth not in bad]
     for nth in bad:
         assert (nth, nth) in runs
+    for nth in set(range(count)) - bad:
+        assert sum(first <= nth <= last for first, last in runs) <= 1 + ceil(log2(count)) * len(bad)
     if len(bad) == 1:
         assert len(runs) <= 3 + ceil(log2(count))
 
