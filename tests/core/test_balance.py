@@ -79,6 +79,10 @@ def _passed_out_of_order(ledger: Ledger) -> None:
     ledger.report(3, 10, Position(40), 0)
 
 
+def _passed_and_open(ledger: Ledger) -> None:
+    ledger.passed_upto = 2
+
+
 def _not_marked(ledger: Ledger) -> None:
     ledger.unmarked = 1
 
@@ -93,6 +97,7 @@ def _not_marked(ledger: Ledger) -> None:
         _span_lost,
         _span_replaced,
         _passed_out_of_order,
+        _passed_and_open,
         _not_marked,
     ],
 )
@@ -130,6 +135,15 @@ def test_records_that_run_again_are_accounted_for() -> None:
     assert weigh(ledger, Position(23)) is None
     ledger.open_again(RunsAgain(-2, 3, 150), Position(17))
     assert weigh(ledger, Position(17)) is None
+
+
+def test_records_that_ran_again_came_twice() -> None:
+    ledger = books()
+    ledger.open_again(RunsAgain(-1, 5, 250), Position(15))
+    ledger.passed -= 1
+    broken = weigh(ledger, Position(15))
+    assert broken is not None
+    assert broken.why == "35 records came, and 19 passed + 15 held are there"
 
 
 def healer(**policy: float) -> Healer:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from streamheal.core.caution import Solitude
+from streamheal.core.caution import Solitude, Spot
 from streamheal.core.healer import Healer
 from streamheal.core.host import Host
+from streamheal.core.ledger import Ledger
 from streamheal.core.messages import (
     Cause,
     Decision,
@@ -192,3 +193,24 @@ def test_whoever_ran_before_it_was_asked_for_counts_as_running() -> None:
     assert not solitude.be_alone("suspect")
     solitude.leave("b")
     assert solitude.be_alone("suspect")
+
+
+def test_caution_ends_with_the_marks_with_what_was_open_or_where_nothing_is_left() -> None:
+    """However what can have been open was settled: done, set aside or filtered."""
+    ledger = Ledger()
+    ledger.behind = Position(5)
+    marked = Spot(Policy(), 1, [Position(5)])
+    marked.look(ledger)
+    assert marked.past
+
+    unmarked = Spot(Policy(open_records_max=10_000, uncounted_max=2), 2, [])
+    ledger.done, ledger.quarantined, ledger.filtered = 39_997, 1, 1
+    unmarked.look(ledger)
+    assert not unmarked.past
+    ledger.filtered = 2
+    unmarked.look(ledger)
+    assert unmarked.past
+
+    at_tip = Spot(Policy(), 2, [])
+    at_tip.look(Ledger(), at_tip=True)
+    assert at_tip.past

@@ -59,6 +59,7 @@ def test_a_span_without_records_is_passed_and_moves_nothing() -> None:
     ledger.open(0, 2)
     ledger.report(0, 0, None, 0)
     assert ledger.first_open() is None
+    assert (ledger.passed, ledger.passed_spans) == (0, 1)
     assert ledger.watermark() is None
 
 
@@ -87,6 +88,7 @@ def test_records_that_run_again_are_open_before_all_others() -> None:
     ledger.open_again(RunsAgain(-1, 4, 40), Position(6))
     assert ledger.watermark() == Position(6)
     assert (ledger.first_open(), ledger.first_unreported()) == (-1, -1)
+    assert ledger.passed_upto == 0
     assert (ledger.read, ledger.done, ledger.in_flight) == (20, 15, 5)
     assert (ledger.size, ledger.unreported, ledger.uncounted) == (141, 2, 1)
 
@@ -95,13 +97,14 @@ def test_records_that_run_again_are_open_before_all_others() -> None:
     assert (ledger.read, ledger.done, ledger.in_flight) == (20, 19, 1)
     assert (ledger.size, ledger.unreported, ledger.uncounted) == (101, 1, 1)
     assert ledger.first_unreported() == 2
+    assert ledger.passed_upto == 0
     ledger.settle_done(eleven)
     assert ledger.watermark() == Position(20)
 
 
 def test_spans_are_numbered_on_and_before_the_first_stands_minus_one() -> None:
     ledger = Ledger()
-    assert ledger.newest == -1
+    assert (ledger.newest, ledger.passed_upto) == (-1, -1)
     ledger.open(0, 10)
     assert ledger.newest == 0
 

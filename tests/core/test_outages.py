@@ -126,6 +126,8 @@ def test_a_worker_is_told_when_seated_what_else_shall_not_run() -> None:
     healer = Healer("shard", PAUSING, Host(PAUSING))
     assert healer.begin() == [Start(None, None, 0.0)]
     assert not healer.needs_human
+    assert not healer.cautious
+    assert healer.wakes_at is None
     healer.handle(SpanArrived(1, 10, suspects=(4,)), 0.0)
     assert healer.seated(0.1) == [Limit(None), Give(1, ask=(4,))]
 
