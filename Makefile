@@ -3,6 +3,7 @@
 # make test      the whole test suite
 # make coverage  the same, and which lines it reached; takes minutes longer
 # make check     style, types and the direction of imports
+# make mutants   breaks the core in small ways, and counts which a test notices
 # make simulate  the runtime in WORLDS made-up worlds (from seed FIRST), on all cores
 # make mutants-simulation   the runtime broken on purpose, and whether those worlds notice
 # make torture   kill rounds: ROUNDS=…, SEED=… of the first, ENGINE=poll|kcl|both, JOBS=…
@@ -40,7 +41,7 @@ KCL = $(BIN)/python -c 'import amazon_kclpy' 2>/dev/null \
 	|| $(PIP) --no-deps -r requirements/kcl-ext.txt 2>/dev/null \
 	|| echo "KCL's jars cannot be had here: the engine kcl is left out, and its tests are skipped"
 
-.PHONY: install demo test coverage check simulate mutants-simulation torture bench clean
+.PHONY: install demo test coverage check mutants simulate mutants-simulation torture bench clean
 
 install: $(INSTALLED)
 
@@ -79,6 +80,13 @@ simulate: install
 # Breaks the runtime on purpose, and counts the worlds until that is noticed.
 mutants-simulation: install
 	$(BIN)/python -m tests.simulation.mutants
+# All anew, or those that ONLY names: what mutmut remembers of others would be of older tests.
+# It calls mypy by its name.
+mutants: install
+	@$(BIN)/mutmut --version >/dev/null 2>&1 || $(PIP) -r requirements/mutmut.txt
+	@$(if $(ONLY),,rm -rf mutants)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" mutmut run $(MUTMUT_ARGUMENTS) $(ONLY)
+	@$(BIN)/mutmut results --all true | $(BIN)/python -m tests.house.mutants $(ONLY)
 
 ROUNDS ?= 20
 SEED ?= 1
@@ -92,4 +100,4 @@ bench: install
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov mutants build dist

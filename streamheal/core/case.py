@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from heapq import heappop, heappush
 from itertools import count
+from math import inf, isnan, nan
 
 from streamheal.core.messages import At, Cause, Named, Quarantine
 from streamheal.records import Position
@@ -44,6 +45,7 @@ IN_WORKER = frozenset({Phase.QUEUED, Phase.RETRYING})
 AWAITING = frozenset({Phase.SUSPECT, Phase.TRIED})
 AT_IT = frozenset({Phase.RETRYING, Phase.FOR_CELL, Phase.ALONE})
 UNDECIDED = AWAITING | AT_IT | {Phase.WAITING}
+_TIMED = AWAITING | {Phase.WAITING, Phase.STORE_WAIT}
 _WAITING, _STORE_WAIT = frozenset({Phase.WAITING}), frozenset({Phase.STORE_WAIT})
 
 
@@ -79,9 +81,9 @@ class Case:
         self.at, self.position, self.before, self.size = record
         self.phase = phase
         self.attempts = self.crashes_alone = self.throttles = self.store_failures = self.loose = self.asked = 0
-        self.due = 0.0
-        self.began = self.failed_at = self.tried_at = float("-inf")
-        self.first_failed_at = float("inf")
+        self.due = nan  # equals nothing: in no heap is anything of it
+        self.began = self.failed_at = self.tried_at = -inf
+        self.first_failed_at = inf
         self.lonely = self.preceded = self.unweighed = self.solitary = self.spent = False
         self.uniform = True
         self.kind: Kind | None = None
@@ -126,8 +128,9 @@ class Caseload:
         self._for_cell: list[tuple[float, Position, int, Case]] = []
         self._nth = count()  # so that heaps never compare cases
 
-    def move(self, case: Case, phase: Phase, due: float = 0.0) -> None:
-        """Put a case in a phase; `due` matters to those that wait for a time."""
+    def move(self, case: Case, phase: Phase, due: float = nan) -> None:
+        """Put a case in a phase; `due` is when its wait is over, where it waits for a time."""
+        assert isnan(due) is not (phase in _TIMED), f"{phase} until {due}"
         if case.at in self.by_at:
             self._leave(case)
         else:
@@ -154,7 +157,7 @@ class Caseload:
         """The record is settled. It may be one that never was ours."""
         if self.by_at.pop(case.at, None) is not None:
             self._leave(case)
-            case.due = float("nan")  # equals nothing: what is left of it in a heap is void
+            case.due = nan  # what is left of it in a heap is void
 
     def _leave(self, case: Case) -> None:
         self.retrying -= case.phase is Phase.RETRYING
@@ -178,7 +181,7 @@ class Caseload:
             if case.due == due and case.phase in phases:
                 return due
             heappop(heap)
-        return float("inf")
+        return inf
 
     def tries_due(self, now: float) -> Iterator[Case]:
         """Cases whose time has come. Each must be moved before the next is asked for."""

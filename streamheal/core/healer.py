@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import zip_longest
+from math import inf
 
 from streamheal.core.case import IN_WORKER, Case, Phase
 from streamheal.core.caution import Spot
@@ -63,7 +64,7 @@ from streamheal.core.trouble import Trouble
 from streamheal.core.waiting import Wait, Waits, waits
 from streamheal.records import Position
 
-_NEVER = float("inf")
+_NEVER = inf
 
 
 class Healer:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from streamheal.core.blame import Chain
 from streamheal.core.host import Host
 from streamheal.core.policy import Policy
 
-_NEVER = float("inf")
+_NEVER = inf
 
 # The end of another shard's outage is no event of ours: look again, after so long at least, and
 # after a tenth of the time waited so far.
@@ -26,9 +28,8 @@ class Patience:
 
     def __init__(self, shard_id: str, policy: Policy, host: Host, chain: Chain) -> None:
         self._shard_id, self._policy, self._host, self._chain = shard_id, policy, host, chain
-        self._since = 0.0  # since when somebody is undecided
-        self._grew_at = float("-inf")
-        self._called_at = _NEVER
+        self._since = _NEVER  # since when somebody is undecided
+        self._grew_at = self._called_at = _NEVER
         self.over = False
         self.looks_at = _NEVER
 

@@ -7,6 +7,8 @@ patience with a quiet shard allow.
 
 from __future__ import annotations
 
+from math import inf
+
 from streamheal.core.blame import Bracket, Chain, bracket, left_over
 from streamheal.core.case import AT_IT, AWAITING, Case, Caseload, Phase
 from streamheal.core.host import Host
@@ -27,7 +29,7 @@ from streamheal.core.patience import Patience
 from streamheal.core.policy import Policy
 from streamheal.records import Position
 
-_NEVER = float("inf")
+_NEVER = inf
 
 # That another shard gives back a cell is no event of ours: look again, after so long at
 # least, and after a tenth of the time waited so far (a cell may hang until its deadline).
@@ -48,12 +50,12 @@ class Trouble:
         self.said: list[Decision] = []
         self.jitter = 0.5
         self.doubt = doubt
-        self._doubted_at = float("-inf")
+        self._doubted_at = -inf
         self.cases = Caseload()
         self._chain = Chain(policy.bracket_s)
         self._outage = Outage(policy)
         self._patience = Patience(shard_id, policy, host, self._chain)
-        self._asked_span = -1  # the newest one when something last succeeded or got into trouble
+        self._asked_span = ledger.newest  # the newest one when something last succeeded or got into trouble
         self._cell_look_at = _NEVER
         self._alone: set[Case] = set()  # their last tries are under way
         self._in_line_since: float | None = None
@@ -207,7 +209,7 @@ class Trouble:
         if case.spent:
             # The failure was the host's own death, which no outage brings about: to have come past the
             # spot without it is enough.
-            if case.phase is Phase.TRIED and self._chain.last_until > float("-inf"):
+            if case.phase is Phase.TRIED and self._chain.last_until > -inf:
                 self._set_aside(case, Verdict.KILLED_HOSTS, self._chain.began)
             return
         if case.phase is Phase.TRIED and case.loose >= self._policy.brackets_loose:
@@ -217,25 +219,24 @@ class Trouble:
         found = bracket(case, self._chain)
         if found is Bracket.NONE:
             return
-        if case.unweighed and self._weigh(case, found):
-            return
+        if case.unweighed:
+            self._weigh(case, found)
         if case.phase in AWAITING:
             case.asked = 0
             self.cases.move(case, Phase.FOR_CELL)
 
-    def _weigh(self, case: Case, found: Bracket) -> bool:
+    def _weigh(self, case: Case, found: Bracket) -> None:
         """What the bracket of its last try adds up to. Whoever is running again is not convicted meanwhile."""
         guilty = found is Bracket.TIGHT
         if not guilty:
             case.unweighed = False
             case.loose += case.preceded
         if case.phase is Phase.ALONE:
-            return False
+            return
         if guilty:
             self._set_aside(case, Verdict.WITNESSED, self._chain.began)
         elif case.loose >= self._policy.brackets_loose:
             self._set_aside(case, Verdict.THINLY, case.first_failed_at)
-        return case.phase is Phase.STORING
 
     def _judge_left_over(self, now: float) -> None:
         """Patience is over and nobody is left to ask: one more try alone for each, then decide."""
@@ -370,7 +371,7 @@ class Trouble:
             return False
         self._in_line_since = None
         case.tried_at = now
-        case.preceded = self._chain.last_until > float("-inf")
+        case.preceded = self._chain.last_until > -inf
         self._alone.add(case)
         self.cases.move(case, Phase.ALONE)
         self.said.append(RunAlone(case.at, case.solitary))

@@ -319,7 +319,8 @@ def test_of_two_left_neither_is_set_aside_and_a_human_is_called() -> None:
 
 
 def test_whoever_failed_in_one_way_while_another_succeeded_is_left_over() -> None:
-    """3 and 4 fail, 5 succeeds after them, then the backlog ends. Both are decided, and marked."""
+    """3 and 4 fail, 5 succeeds after them, then the backlog ends. Both are decided, and it is told
+    since when they failed, and until when others succeeded."""
     story = Telling(policy=Policy(attempts_max=1, patience_s=60.0))
     story.fails(3, now=1.0, likeness="kind 3")
     story.fails(4, now=1.0, likeness="kind 4")
@@ -328,9 +329,9 @@ def test_whoever_failed_in_one_way_while_another_succeeded_is_left_over() -> Non
         story.fails(sequence, now=1.4, alone=True, likeness=f"kind {sequence}")
     story.the_rest_is_done(1.5)
     found = story.keeps_failing_alone(3, 4, now=1.5, until=70.0)
-    assert [(decision.at, decision.verdict) for decision in found if isinstance(decision, Quarantine)] == [
-        (at(3), Verdict.LEFT_OVER),
-        (at(4), Verdict.LEFT_OVER),
+    assert found == [
+        Quarantine(at(3), Verdict.LEFT_OVER, 1.0, 1.2),
+        Quarantine(at(4), Verdict.LEFT_OVER, 1.0, 1.2),
     ]
     assert not story.healer.doubt
 
