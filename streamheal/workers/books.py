@@ -222,11 +222,6 @@ class Books:
             for book in self.spans.values()
         )
 
-    @property
-    def unheard(self) -> bool:
-        """Whether a span was given that the process has not come to."""
-        return any(book.given and book.slot is not None and not book.counted for book in self.spans.values())
-
     # -- what marks say ------------------------------------------------------------------
 
     def marked_done(self, journal: Journal) -> int:

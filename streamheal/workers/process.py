@@ -73,7 +73,7 @@ class Process:
         state: What it was doing when we did, as the kernel has it: `R`, `S`, `D` …; None: it died by itself.
         awake_s: How long it could run, as far as was seen: neither it nor its host was stopped.
         dying_s: How long ago it was killed, in the host's time awake.
-        heeded_s: When it last took a `Cancel`, on the clock of `awake_s`.
+        heeded_s: When it last took a `Cancel` or a `Ping`, on the clock of `awake_s`.
         stops: How often it was seen stopped.
         memory: What it used at the last look, in bytes.
         draining: Its seats that have not said yet that they start nothing more; None: it is not emptied.

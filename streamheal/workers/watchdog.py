@@ -39,7 +39,7 @@ class Watchdog:
         self.deadline_s = float("inf")
         self._seen: dict[Process, dict[_Run, _Since]] = {}
         self._calls: dict[Process, int] = {}
-        self._waits_since: dict[Process, float] = {}
+        self._pinged: dict[Process, float] = {}
         self._asked: dict[Process, dict[_Run, float]] = {}
         self.now = 0.0  # of the last look
 
@@ -88,16 +88,22 @@ class Watchdog:
         )
 
     def deaf(self, process: Process, seats: list[ShardSeat]) -> bool:
-        """Whether it has not taken what it was given, though nothing runs: no record holds it up.
+        """Whether it takes nothing it is told, though something is open and nothing runs: no record holds it up.
 
-        A thread that user code left behind may hold the interpreter, or our descriptors are closed.
+        A thread that user code left behind may hold the interpreter, or our descriptors are closed. It is
+        asked once in a deadline, whatever else it was told: a try that is due may never have reached it.
         """
-        waits = not self._seen.get(process) and any(seat.books.unheard for seat in seats)
-        if not waits or any(seat.due is not None for seat in seats):
-            self._waits_since.pop(process, None)
+        busy = self._seen.get(process) or any(seat.due is not None for seat in seats)
+        if busy or not (process.draining or any(seat.books.spans for seat in seats)):
+            self._pinged.pop(process, None)
             return False
-        now = process.awake_s
-        return now - self._waits_since.setdefault(process, now) > self.deadline_s
+        now, pinged = process.awake_s, self._pinged.get(process)
+        late = pinged is not None and now - pinged > self.deadline_s
+        if pinged is None or (late and process.heeded_s >= pinged):
+            self._pinged[process] = now
+            process.send(wire.Ping(seats[0].number))
+            return False
+        return late
 
     def runs(self, process: Process) -> dict[_Run, _Since]:
         """What ran at the last look; a record that runs again is another run."""
@@ -117,4 +123,4 @@ class Watchdog:
         self._seen.pop(process, None)
         self._calls.pop(process, None)
         self._asked.pop(process, None)
-        self._waits_since.pop(process, None)
+        self._pinged.pop(process, None)

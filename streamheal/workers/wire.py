@@ -1,7 +1,7 @@
 """What host and worker say to each other: whole messages over a socket that keeps them whole.
 
     host   → worker   Take · Give · Regive · Limit · Again · Settled · Curious · Cautious · Permit · Leave · End
-                      Show · Cancel · Drain · Alone · Go
+                      Show · Cancel · Ping · Drain · Alone · Go
     worker → host     Ready · Unready · Facts · Finished · Succeeded · Failure · Witness · Stated · Ended
                       Took · Waited · Heeded · Drained · Intends · Over · Heeds
 
@@ -144,6 +144,12 @@ class Cancel(Message):
     nth: int
 
 
+class Ping(Message):
+    """Nothing seems to run: say that you take what you are told."""
+
+    seat: int
+
+
 class Drain(Message):
     """Start no more records of this shard, whatever was said before; say so."""
 
@@ -164,8 +170,8 @@ class Go(Message):
 
 
 ToWorker = (
-    Take | Give | Regive | Limit | Again | Settled | Curious | Cautious | Permit | Leave | End | Show | Cancel | Drain
-    | Alone | Go
+    Take | Give | Regive | Limit | Again | Settled | Curious | Cautious | Permit | Leave | End | Show | Cancel | Ping
+    | Drain | Alone | Go
 )  # fmt: skip
 
 
@@ -289,7 +295,7 @@ class Waited(Message):
 
 
 class Heeded(Message):
-    """The event loop turns: `Cancel` was taken."""
+    """`Cancel` was taken, as an event loop does that turns; or `Ping` was."""
 
     seat: int
 

@@ -153,6 +153,35 @@ class App(RecordProcessor):
         assert "stopped again and again" in (ear.attempts[At(1, 1)][-1].message or "")
 
 
+async def test_a_worker_that_is_held_between_records_is_replaced_and_nobody_is_blamed(tmp_path: Path) -> None:
+    """What is due there is a try, or the next of a lane: a word to it, that it never takes."""
+    code = """
+import ctypes, threading
+class App(RecordProcessor):
+    deadline_s = 0.3
+    def process_record(self, record):
+        if record.attempt > 1: return effect("done")
+        threading.Thread(target=self.hold, daemon=True).start()
+        raise ValueError("held from now on")
+    def hold(self):
+        while not os.path.exists("go"): time.sleep(0.01)
+        effect("held")
+        ctypes.PyDLL(None).sleep(60)
+"""
+    async with standing(tmp_path, code) as stand:
+        ear = await stand.ear(heal=False).start()
+        ear.bring(1, line([1]))
+        await ear.failed(At(1, 0))
+        await ear.span_done(1)
+        (tmp_path / "go").touch()
+        await until(stand.effects)
+        ear.seat.retry(At(1, 0), 2)
+        await ear.until(lambda: ear.of(WorkerDied))
+        (died,) = ear.of(WorkerDied)
+        assert (died.running, died.by_us) == ((), False)
+        assert [fields["why"] for fields in stand.log.of("worker_died")] == ["deaf"]
+
+
 @pytest.fixture
 def freezer() -> Iterator[Path]:
     """A way to have a process that does not die of SIGKILL: cgroup v1 holds it as a disk that is gone would."""

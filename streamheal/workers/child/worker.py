@@ -103,6 +103,8 @@ class Worker:
                 self.lanes[seat].settled(span, nth)
             case wire.Curious(seat, wanted):
                 self.lanes[seat].witnesses.curious(wanted)
+            case wire.Ping(seat):
+                self.link.send(wire.Heeded(seat))
             case wire.Drain(seat):
                 self.lanes[seat].drain()
                 self.link.send(wire.Drained(seat))
