@@ -155,7 +155,8 @@ class Settings:
         Option(
             KEEPING,
             Text("URL", "sqlite:PATH or dynamodb:TABLE", r"(sqlite|dynamodb):.*"),
-            "Where checkpoints (with kcl: KCL has them) and replay ledgers live: sqlite:PATH or dynamodb:TABLE.",
+            "Where checkpoints (with kcl: KCL has them), what is known of hosts that died, and replay ledgers live: "
+            "sqlite:PATH or dynamodb:TABLE.",
             default="sqlite:.streamheal/APPLICATION.db; with kcl dynamodb:APPLICATION-streamheal",
         ),
     ] = ""

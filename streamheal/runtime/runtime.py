@@ -189,7 +189,7 @@ class Runtime:
         """Until `stop`, the end of all there is, or (`until_caught_up`) the tip of every shard."""
         loop = asyncio.get_running_loop()
         self._failure = loop.create_future()
-        # A broken rule of our own must end the run, not be a line in a log of one that stands still.
+        # What is no shard's own (see `faults`) must end the run, not be a line in the log of one that stands still.
         loop.set_exception_handler(
             lambda loop, context: self._fail(context.get("exception") or RuntimeError(str(context)))
         )

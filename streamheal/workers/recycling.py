@@ -3,8 +3,8 @@
     above its mark ──► what ran when it passed it has ended, and it still is: no record's own growth
       └──► drained: it starts nothing more ──► idle: ended, and its seats go on in the spare
 
-A processor that needs much from the start, or soon, would be replaced again and again. It is said
-once, and let be: until it has grown above what it began with, or ever more rarely.
+A processor that is above its mark from the start is let be, because a new process would be no smaller. One
+that comes to it again soon is replaced ever more rarely. Either is said once.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from streamheal.web.metrics import registry
 from tests.web.everything import OneOfEverything
 
 ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LEVELS = ("debug", "info", "warning", "error", "exception")
 
 
@@ -32,6 +33,23 @@ def test_the_page_tells_of_exactly_the_events_that_are_logged() -> None:
     in_debug = re.findall(r"^With `--log-level debug`.*?\n\n", f"{logs}\n\n", flags=re.MULTILINE | re.DOTALL)
     told = {name for text in [*table, *in_debug] for name in re.findall(r"`(\w+)`", text)}
     assert told == {name for path in (ROOT / "streamheal").rglob("*.py") for name in logged(path.read_text())}
+
+
+def test_what_pages_say_to_make_can_be_made() -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    told = {
+        target
+        for page in PAGES
+        for target in re.findall(r"(?:^ *|`)(?:[A-Z_]+=\S+ )*make ([a-z-]+)", page.read_text(), flags=re.MULTILINE)
+    }
+    assert {"demo", "simulate", "torture"} < told
+    assert told - set(targets) == set()
+
+
+def test_where_things_are_said_to_be_something_is() -> None:
+    told = re.findall(r"`([a-z_]+/[a-z_/]*(?:\.\w+)?)`", (ROOT / "ARCHITECTURE.md").read_text())
+    assert len(told) > 50
+    assert [path for path in told if not any((root / path).exists() for root in (ROOT / "streamheal", ROOT))] == []
 
 
 def logged(source: str) -> Iterator[str]:
