@@ -3,6 +3,9 @@
 # make test      the whole test suite
 # make coverage  the same, and which lines it reached; takes minutes longer
 # make check     style, types and the direction of imports
+# make mutants   breaks the core in small ways, and counts which a test notices
+# make simulate  the runtime in WORLDS made-up worlds (from seed FIRST), on all cores
+# make mutants-simulation   the runtime broken on purpose, and whether those worlds notice
 # make torture   kill rounds: ROUNDS=…, SEED=… of the first, ENGINE=poll|kcl|both, JOBS=…
 # make bench     measures, and writes bench/results.json
 # make clean     removes what these made
@@ -14,6 +17,8 @@ INSTALLED := $(VENV)/.installed
 LOCKED := requirements/dev.txt
 # Two at once: most of the time is waited, for deadlines and for a JVM.
 PYTEST_ARGUMENTS ?= -n 2 --dist loadfile
+FIRST ?= 0
+WORLDS ?= 10000
 
 # The first that is new enough; PYTHON=… names another.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -36,7 +41,7 @@ KCL = $(BIN)/python -c 'import amazon_kclpy' 2>/dev/null \
 	|| $(PIP) --no-deps -r requirements/kcl-ext.txt 2>/dev/null \
 	|| echo "KCL's jars cannot be had here: the engine kcl is left out, and its tests are skipped"
 
-.PHONY: install demo test coverage check torture bench clean
+.PHONY: install demo test coverage check mutants simulate mutants-simulation torture bench clean
 
 install: $(INSTALLED)
 
@@ -68,6 +73,21 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A world that fails is shrunk and told line by line.
+simulate: install
+	$(BIN)/python -m tests.simulation $(FIRST) $(WORLDS)
+
+# Breaks the runtime on purpose, and counts the worlds until that is noticed.
+mutants-simulation: install
+	$(BIN)/python -m tests.simulation.mutants
+# All anew, or those that ONLY names: what mutmut remembers of others would be of older tests.
+# It calls mypy by its name.
+mutants: install
+	@$(BIN)/mutmut --version >/dev/null 2>&1 || $(PIP) -r requirements/mutmut.txt
+	@$(if $(ONLY),,rm -rf mutants)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" mutmut run $(MUTMUT_ARGUMENTS) $(ONLY)
+	@$(BIN)/mutmut results --all true | $(BIN)/python -m tests.house.mutants $(ONLY)
+
 ROUNDS ?= 20
 SEED ?= 1
 ENGINE ?= poll
@@ -80,4 +100,4 @@ bench: install
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build dist
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov mutants build dist

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from enum import Enum, auto
+from math import inf
 
 from streamheal.core.case import Case, Kind, Phase
 from streamheal.core.messages import Verdict
@@ -37,7 +38,7 @@ class Chain:
 
     def __init__(self, bracket_s: float) -> None:
         self._bracket_s = bracket_s
-        self.began = self.ends = self.latest = self.last_until = float("-inf")
+        self.began = self.ends = self.latest = self.last_until = -inf
 
     def add(self, since: float, until: float) -> None:
         if until - self.ends > self._bracket_s:
@@ -84,7 +85,7 @@ def left_over(undecided: Sequence[Case], chain: Chain, quiet_at: float, doubt: b
     rest = list(undecided)
     if len(rest) > 1 or doubt:
         unfollowed: Counter[Kind | None] = Counter(case.kind for case in rest if not followed(case, chain))
-        if max(unfollowed.values(), default=0) < 2:
+        if all(alike < 2 for alike in unfollowed.values()):
             found = [(case, Verdict.LEFT_OVER) for case in rest if _guilty_of_itself(case, chain, quiet_at)]
             rest = [case for case in rest if not _guilty_of_itself(case, chain, quiet_at)]
     if len(rest) == 1 and not doubt and _tried_since(rest[0], quiet_at):

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from heapq import heappop, heappush
 from itertools import count
+from math import inf, isnan, nan
 
 from streamheal.core.messages import At, Cause, Named, Quarantine
 from streamheal.records import Position
@@ -36,12 +37,16 @@ class Phase(Enum):
     STORING = auto()
     STORE_WAIT = auto()
 
+    # Enum's own goes by the name, in Python: whether a phase is one of several is asked at every turn.
+    __hash__ = object.__hash__
+
 
 IN_WORKER = frozenset({Phase.QUEUED, Phase.RETRYING})
 AWAITING = frozenset({Phase.SUSPECT, Phase.TRIED})
-TIMED = frozenset({Phase.WAITING, Phase.SUSPECT, Phase.TRIED})
 AT_IT = frozenset({Phase.RETRYING, Phase.FOR_CELL, Phase.ALONE})
-UNDECIDED = TIMED | AT_IT
+UNDECIDED = AWAITING | AT_IT | {Phase.WAITING}
+_TIMED = AWAITING | {Phase.WAITING, Phase.STORE_WAIT}
+_WAITING, _STORE_WAIT = frozenset({Phase.WAITING}), frozenset({Phase.STORE_WAIT})
 
 
 class Case:
@@ -76,9 +81,9 @@ class Case:
         self.at, self.position, self.before, self.size = record
         self.phase = phase
         self.attempts = self.crashes_alone = self.throttles = self.store_failures = self.loose = self.asked = 0
-        self.due = 0.0
-        self.began = self.failed_at = self.tried_at = float("-inf")
-        self.first_failed_at = float("inf")
+        self.due = nan  # equals nothing: in no heap is anything of it
+        self.began = self.failed_at = self.tried_at = -inf
+        self.first_failed_at = inf
         self.lonely = self.preceded = self.unweighed = self.solitary = self.spent = False
         self.uniform = True
         self.kind: Kind | None = None
@@ -118,12 +123,14 @@ class Caseload:
         self.undecided: dict[At, Case] = {}
         self.retrying = 0
         self._tries: list[tuple[float, int, Case]] = []
+        self._asks: list[tuple[float, int, Case]] = []
         self._stores: list[tuple[float, int, Case]] = []
         self._for_cell: list[tuple[float, Position, int, Case]] = []
         self._nth = count()  # so that heaps never compare cases
 
-    def move(self, case: Case, phase: Phase, due: float = 0.0) -> None:
-        """Put a case in a phase; `due` matters to those that wait for a time."""
+    def move(self, case: Case, phase: Phase, due: float = nan) -> None:
+        """Put a case in a phase; `due` is when its wait is over, where it waits for a time."""
+        assert isnan(due) is not (phase in _TIMED), f"{phase} until {due}"
         if case.at in self.by_at:
             self._leave(case)
         else:
@@ -135,8 +142,10 @@ class Caseload:
         case.unweighed |= phase is Phase.TRIED
         if phase in AWAITING or (case.unweighed and phase in AT_IT):
             self.awaiting[case.at] = case
-        if phase in TIMED:
+        if phase is Phase.WAITING:
             heappush(self._tries, (due, next(self._nth), case))
+        elif phase in AWAITING:
+            heappush(self._asks, (due, next(self._nth), case))
         elif phase is Phase.STORE_WAIT:
             heappush(self._stores, (due, next(self._nth), case))
         elif phase is Phase.FOR_CELL:
@@ -148,7 +157,7 @@ class Caseload:
         """The record is settled. It may be one that never was ours."""
         if self.by_at.pop(case.at, None) is not None:
             self._leave(case)
-            case.due = float("nan")  # equals nothing: what is left of it in a heap is void
+            case.due = nan  # what is left of it in a heap is void
 
     def _leave(self, case: Case) -> None:
         self.retrying -= case.phase is Phase.RETRYING
@@ -156,10 +165,14 @@ class Caseload:
         self.awaiting.pop(case.at, None)
 
     def next_try_at(self) -> float:
-        return self._first(self._tries, TIMED)
+        return self._first(self._tries, _WAITING)
+
+    def next_ask_at(self) -> float:
+        """When somebody whom no witness has come to is to be tried again all the same, if nobody else will tell."""
+        return self._first(self._asks, AWAITING)
 
     def next_store_at(self) -> float:
-        return self._first(self._stores, frozenset({Phase.STORE_WAIT}))
+        return self._first(self._stores, _STORE_WAIT)
 
     @staticmethod
     def _first(heap: list[tuple[float, int, Case]], phases: frozenset[Phase]) -> float:
@@ -168,12 +181,16 @@ class Caseload:
             if case.due == due and case.phase in phases:
                 return due
             heappop(heap)
-        return float("inf")
+        return inf
 
     def tries_due(self, now: float) -> Iterator[Case]:
         """Cases whose time has come. Each must be moved before the next is asked for."""
         while self.next_try_at() <= now:
             yield self._tries[0][2]
+
+    def asks_due(self, now: float) -> Iterator[Case]:
+        while self.next_ask_at() <= now:
+            yield self._asks[0][2]
 
     def stores_due(self, now: float) -> Iterator[Case]:
         while self.next_store_at() <= now:

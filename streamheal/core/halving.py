@@ -9,7 +9,7 @@ class Halving:
         1..8 fails   1..4 ok   5..6 fails   5 ok   6 fails, alone: it is the culprit   then 7..8
 
     The culprit is judged like any other record: by a witness, alone. An innocent record runs
-    again as often as a failing prefix holds it: at most log2(n) times, rounded up.
+    again as often as a failing prefix holds it: at most log2(n) times, rounded up, for each culprit.
     """
 
     def __init__(self, first: int, last: int) -> None:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import zip_longest
+from math import inf
 
 from streamheal.core.case import IN_WORKER, Case, Phase
 from streamheal.core.caution import Spot
@@ -63,7 +64,7 @@ from streamheal.core.trouble import Trouble
 from streamheal.core.waiting import Wait, Waits, waits
 from streamheal.records import Position
 
-_NEVER = float("inf")
+_NEVER = inf
 
 
 class Healer:
@@ -102,6 +103,8 @@ class Healer:
         self._spared: set[At] = set()
         self._stopped = False
         self._said: list[Decision] = []
+        self._wakes_at: float | None = None
+        self._told = True  # something was heard since `wakes_at` was worked out
 
     def begin(self) -> list[Decision]:
         return [Start(None, None, 0.0)]
@@ -111,6 +114,7 @@ class Healer:
 
         What was decided for the worker in between went to nobody, and need not be kept: this says it anew.
         """
+        self._told = True
         self._trouble.worker_lost(now)
         return [Limit(0 if self.paused else None), *give_again(self.ledger, self._asks)]
 
@@ -173,11 +177,16 @@ class Healer:
 
     @property
     def wakes_at(self) -> float | None:
-        """When to send `TICKED`; None: only an event can change anything."""
-        if self.over or self._progress.halting:
-            return None
-        first = min(self._progress.wakes_at(), self._trouble.wakes_at())
-        return first if first < _NEVER else None
+        """When to send `TICKED`; None: only an event can change anything.
+
+        Asked several times an event, by shards of which most have heard nothing.
+        """
+        if self._told:
+            self._told = False
+            first = min(self._progress.wakes_at(), self._trouble.wakes_at())
+            over = self.over or self._progress.halting
+            self._wakes_at = first if first < _NEVER and not over else None
+        return self._wakes_at
 
     # -- events --------------------------------------------------------------------------
 
@@ -188,6 +197,7 @@ class Healer:
         """
         if self.over:
             return []
+        self._told = True
         trouble = self._trouble
         said = self._said = trouble.said = []
         trouble.jitter = jitter

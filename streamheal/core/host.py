@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from streamheal.core.caution import Solitude
 from streamheal.core.policy import Policy
 
@@ -27,7 +29,7 @@ class Host:
         self.solitude = Solitude()
         self._cells_max = (policy or Policy()).cells_max
         self._failing: dict[str, int] = {}
-        self._succeeded_at = float("-inf")
+        self._succeeded_at = -inf
         self._inquests: dict[int, _Inquest] = {}
         self._unexplained: dict[str, list[float]] = {}
         self._cells: dict[str, int] = {}
@@ -93,7 +95,7 @@ class Host:
         return True
 
     def holds_all_cells(self, shard_id: str) -> bool:
-        return self._cells.get(shard_id, 0) == self._cells_max
+        return self._cells.get(shard_id) == self._cells_max
 
     def give_cell_back(self, shard_id: str) -> None:
         self._cells[shard_id] -= 1

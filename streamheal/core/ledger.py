@@ -113,9 +113,8 @@ class Ledger:
         self.filtered += filtered
         self.done += bulk - filtered
         self.in_flight -= bulk
-        size = sum(case.size for case in span.cases.values() if case is not None) if span.cases else 0
+        size = sum(case.size for case in span.cases.values() if case is not None)
         self.size -= span.size - size
-        span.size = size
         self._advance()
         return bulk - filtered
 
@@ -159,7 +158,6 @@ class Ledger:
         span.left -= 1
         self.in_flight -= 1
         if span.reported:
-            span.size -= case.size
             self.size -= case.size
         self._advance()
 
@@ -170,7 +168,6 @@ class Ledger:
                 return
             if span.last is not None:
                 self.behind = span.last
-            self.size -= span.size
             self.passed += span.records or 0
             self.passed_spans += 1
             if not span.again:
@@ -189,7 +186,9 @@ class Ledger:
         return At(span.number, min(span.opens()))
 
     def first_unreported(self) -> int | None:
-        return next((span.number for span in self.spans.values() if not span.reported), None)
+        if not self.unreported:
+            return None
+        return next(span.number for span in self.spans.values() if not span.reported)
 
     def watermark(self) -> Position | None:
         """The last position before the first open record. Costs the cases of one span."""

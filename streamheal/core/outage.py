@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from streamheal.core.messages import At
 from streamheal.core.policy import Policy
 
@@ -16,11 +18,10 @@ class Outage:
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
         self._failing: dict[At, float] = {}  # record -> when its last failure ended
-        self._since = 0.0
-        self._probes = 0
+        self._since = inf
         self.paused = False
-        self.probe_at = float("inf")
-        self._probed_at = float("-inf")
+        self._gaps = 0
+        self._gap_began = self.probe_at = inf
 
     def __len__(self) -> int:
         return len(self._failing)
@@ -42,24 +43,21 @@ class Outage:
     def begins_at(self, doubt: bool) -> float:
         """When what fails now is to be taken for an outage. A doubt counts for one more record."""
         if self.paused or not self._failing or len(self._failing) + doubt < self._policy.failing_min:
-            return float("inf")
+            return inf
         return self._since + self._policy.failing_s_min
 
     def pause(self, now: float, jitter: float) -> None:
-        self.paused, self._probes = True, 0
-        self._probed_at = now
-        self.probe_at = now + self._policy.pause_s(1, jitter)
+        self.paused = True
+        self.probed(now, jitter)
 
     def lift(self) -> None:
-        self.paused = False
-        self.probe_at = float("inf")
+        self.paused, self._gaps, self.probe_at = False, 0, inf
 
     def probed(self, now: float, jitter: float) -> None:
-        self._probes += 1
-        self._probed_at = now
-        self.probe_at = now + self._policy.pause_s(self._probes + 1, jitter)
+        self._gaps += 1
+        self._gap_began, self.probe_at = now, now + self._policy.pause_s(self._gaps, jitter)
 
     def somebody_came(self, now: float) -> None:
         """There was no fresh record to probe with, and now there is: it need not wait for long."""
         if self.paused:
-            self.probe_at = min(self.probe_at, max(now, self._probed_at + self._policy.pause_s_min))
+            self.probe_at = min(self.probe_at, max(now, self._gap_began + self._policy.pause_s_min))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from streamheal.core.blame import Chain
 from streamheal.core.host import Host
 from streamheal.core.policy import Policy
 
-_NEVER = float("inf")
+_NEVER = inf
 
-# The end of another shard's outage is no event of ours: look again.
+# The end of another shard's outage is no event of ours: look again, after so long at least, and
+# after a tenth of the time waited so far.
 _OTHERS_LOOK_S = 1.0
 
 
@@ -25,9 +28,8 @@ class Patience:
 
     def __init__(self, shard_id: str, policy: Policy, host: Host, chain: Chain) -> None:
         self._shard_id, self._policy, self._host, self._chain = shard_id, policy, host, chain
-        self._since = 0.0  # since when somebody is undecided
-        self._grew_at = float("-inf")
-        self._called_at = _NEVER
+        self._since = _NEVER  # since when somebody is undecided
+        self._grew_at = self._called_at = _NEVER
         self.over = False
         self.looks_at = _NEVER
 
@@ -57,7 +59,7 @@ class Patience:
         if nobody_to_ask and now < self.over_at:
             self.looks_at = self.over_at
         elif nobody_to_ask and self._host.suspects_an_outage(self._shard_id, self._calm_since):
-            self.looks_at = now + _OTHERS_LOOK_S
+            self.looks_at = now + max(_OTHERS_LOOK_S, (now - self.over_at) / 10)
         else:
             self.over = nobody_to_ask
         return self.over

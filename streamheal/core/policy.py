@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Beyond 2.0 ** 1023 there is no float.
+_DOUBLINGS_MAX = 64
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
@@ -59,4 +62,4 @@ class Policy:
 
 
 def _doubling(least: float, most: float, nth: int) -> float:
-    return min(most, least * 2.0 ** min(max(nth, 1) - 1, 64))
+    return min(most, least * 2.0 ** min(max(nth, 1) - 1, _DOUBLINGS_MAX))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from streamheal.core.balance import weigh
 from streamheal.core.ledger import Ledger
 from streamheal.core.messages import CallHuman, Checkpoint, Decision, HearOut, Order, Stated
@@ -9,7 +11,7 @@ from streamheal.core.policy import Policy
 from streamheal.core.statements import Statements
 from streamheal.records import Position
 
-_NEVER = float("inf")
+_NEVER = inf
 
 
 class Progress:
@@ -53,7 +55,7 @@ class Progress:
         self._moved = True
 
     def heard_out(self) -> None:
-        self._hearing, self._heard, self._moved = False, True, True
+        self._hearing, self._heard = False, True
 
     def checkpointed(self, position: Position | None) -> None:
         self._asked = None

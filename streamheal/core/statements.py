@@ -44,7 +44,7 @@ class Statements:
             self.upto = said.position if before is None else max(before, said.position)
             self.owes = said.owes
 
-    def worker_died(self, *, kept: bool = False) -> None:
+    def worker_died(self, *, kept: bool) -> None:
         """What it had in its memory is gone. `kept`: its records run again."""
         if self.owes and not kept:
             self._forgo(self.upto)

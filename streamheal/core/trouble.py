@@ -7,6 +7,8 @@ patience with a quiet shard allow.
 
 from __future__ import annotations
 
+from math import inf
+
 from streamheal.core.blame import Bracket, Chain, bracket, left_over
 from streamheal.core.case import AT_IT, AWAITING, Case, Caseload, Phase
 from streamheal.core.host import Host
@@ -27,7 +29,7 @@ from streamheal.core.patience import Patience
 from streamheal.core.policy import Policy
 from streamheal.records import Position
 
-_NEVER = float("inf")
+_NEVER = inf
 
 # That another shard gives back a cell is no event of ours: look again, after so long at
 # least, and after a tenth of the time waited so far (a cell may hang until its deadline).
@@ -48,12 +50,12 @@ class Trouble:
         self.said: list[Decision] = []
         self.jitter = 0.5
         self.doubt = doubt
-        self._doubted_at = float("-inf")
+        self._doubted_at = -inf
         self.cases = Caseload()
         self._chain = Chain(policy.bracket_s)
         self._outage = Outage(policy)
         self._patience = Patience(shard_id, policy, host, self._chain)
-        self._asked_span = -1  # the newest one when something last succeeded or got into trouble
+        self._asked_span = ledger.newest  # the newest one when something last succeeded or got into trouble
         self._cell_look_at = _NEVER
         self._alone: set[Case] = set()  # their last tries are under way
         self._in_line_since: float | None = None
@@ -78,7 +80,8 @@ class Trouble:
         first = min(cases.next_store_at(), self._patience.looks_at, self._human_at(), self._cell_look_at)
         if self.paused and not self._patience.over:
             return min(first, self._outage.probe_at)
-        return min(first, cases.next_try_at(), self._outage.begins_at(self.doubt is not None))
+        first = min(first, cases.next_try_at(), self._outage.begins_at(self.doubt is not None))
+        return first if self._others_will_tell else min(first, cases.next_ask_at())
 
     def somebody_came(self, now: float) -> None:
         """A span arrives. If there was no fresh record to probe with, there is one now."""
@@ -206,31 +209,34 @@ class Trouble:
         if case.spent:
             # The failure was the host's own death, which no outage brings about: to have come past the
             # spot without it is enough.
-            if case.phase is Phase.TRIED and self._chain.last_until > float("-inf"):
+            if case.phase is Phase.TRIED and self._chain.last_until > -inf:
                 self._set_aside(case, Verdict.KILLED_HOSTS, self._chain.began)
+            return
+        if case.phase is Phase.TRIED and case.loose >= self._policy.brackets_loose:
+            # It was running alone when its last bracket was closed, and has failed once more.
+            self._set_aside(case, Verdict.THINLY, case.first_failed_at)
             return
         found = bracket(case, self._chain)
         if found is Bracket.NONE:
             return
-        if case.unweighed and self._weigh(case, found):
-            return
+        if case.unweighed:
+            self._weigh(case, found)
         if case.phase in AWAITING:
             case.asked = 0
             self.cases.move(case, Phase.FOR_CELL)
 
-    def _weigh(self, case: Case, found: Bracket) -> bool:
+    def _weigh(self, case: Case, found: Bracket) -> None:
         """What the bracket of its last try adds up to. Whoever is running again is not convicted meanwhile."""
         guilty = found is Bracket.TIGHT
         if not guilty:
             case.unweighed = False
             case.loose += case.preceded
         if case.phase is Phase.ALONE:
-            return False
+            return
         if guilty:
             self._set_aside(case, Verdict.WITNESSED, self._chain.began)
         elif case.loose >= self._policy.brackets_loose:
             self._set_aside(case, Verdict.THINLY, case.first_failed_at)
-        return case.phase is Phase.STORING
 
     def _judge_left_over(self, now: float) -> None:
         """Patience is over and nobody is left to ask: one more try alone for each, then decide."""
@@ -304,9 +310,13 @@ class Trouble:
         cases = self.cases
         if not cases.undecided or cases.retrying or self._policy.replaying:
             return False
+        if not self._ledger.unreported:
+            return True
+        if self.paused:
+            return False  # the pause itself keeps the others from running: a probe will ask them
         # On a stream whose other records are all filtered there is always a span under way,
         # and never a witness: one that was asked and has said nothing is enough.
-        first = self._ledger.first_unreported() if self._ledger.unreported else None
+        first = self._ledger.first_unreported()
         return first is None or first > self._asked_span + 1
 
     def _human_at(self) -> float:
@@ -320,15 +330,23 @@ class Trouble:
     def _go_on(self, now: float) -> None:
         cases = self.cases
         for case in cases.tries_due(now):
-            if case.phase is Phase.WAITING or not self._ledger.unreported:
-                self._again(case, now)
-            else:  # others are running: they will tell
-                cases.move(case, case.phase, now + self._policy.pause_s(1, self.jitter))
+            self._again(case, now)
+        if not self._others_will_tell:
+            for case in cases.asks_due(now):
+                cases.move(case, Phase.FOR_CELL)
         while (first := cases.first_for_cell()) is not None:
             if not self._run_alone(first, now):
                 self._wait_for_cell(now)
                 return
         self._leave_line()
+
+    @property
+    def _others_will_tell(self) -> bool:
+        """Others are running; or their last tries alone are, and were those tried again meanwhile who had theirs,
+        there would be no end to it."""
+        if self._ledger.unreported:
+            return True
+        return self._patience.over and any(case.phase in AT_IT for case in self.cases.undecided.values())
 
     def _wait_for_cell(self, now: float) -> None:
         if self._in_line_since is None:
@@ -353,7 +371,7 @@ class Trouble:
             return False
         self._in_line_since = None
         case.tried_at = now
-        case.preceded = self._chain.last_until > float("-inf")
+        case.preceded = self._chain.last_until > -inf
         self._alone.add(case)
         self.cases.move(case, Phase.ALONE)
         self.said.append(RunAlone(case.at, case.solitary))

@@ -21,6 +21,7 @@ from streamheal.quarantine.base import Store
 from streamheal.records import Record
 
 _SHOWN = 10
+_WIDE = 96  # from which on nothing has to be left out
 _SAYS: dict[Kind, str] = {
     "lost": "lost: behind the checkpoint, no effect, not in quarantine",
     "aside_though_done": "set aside, though it was done",
@@ -79,7 +80,7 @@ def write_result(result: Result, out: IO[str]) -> None:
 
 
 def print_result(result: Result, findings: Findings, console: Console) -> None:
-    console.print(_table(result))
+    console.print(_table(result, wide=console.width >= _WIDE))
     console.print()
     for kind, says in _SAYS.items():
         _print_findings(kind, says, findings, console)
@@ -88,14 +89,16 @@ def print_result(result: Result, findings: Findings, console: Console) -> None:
     console.print(_verdict(result))
 
 
-def _table(result: Result) -> Table:
+def _table(result: Result, *, wide: bool) -> Table:
     table = Table(box=None, padding=(0, 1), header_style=colours.QUIET, pad_edge=True)
     table.add_column("shard", no_wrap=True)
-    for name in ("records", "done", "filtered", "quarantined", "lost", "twice", "out of order", "last record (UTC)"):
+    for name in ("records", "done", "filtered", "quarantined", "lost", "twice", "out of order"):
         table.add_column(name, justify="right", no_wrap=True)
+    if wide:
+        table.add_column("last record (UTC)", justify="right", no_wrap=True)
     for shard in result.shards:
         counts = shard.counts
-        table.add_row(
+        row: list[str | Text] = [
             short_shard(shard.shard_id),
             f"{counts.records:,}",
             f"{counts.done:,}",
@@ -104,8 +107,10 @@ def _table(result: Result) -> Table:
             Text(f"{counts.lost:,}", style=colours.SICK if counts.lost else ""),
             f"{counts.twice:,}",
             Text(f"{counts.out_of_order:,}", style=colours.SICK if counts.out_of_order else ""),
-            moment(arrived(shard.last)) if shard.last is not None else "–",
-        )
+        ]
+        if wide:
+            row.append(moment(arrived(shard.last)) if shard.last is not None else "–")
+        table.add_row(*row)
     return table
 
 

@@ -12,6 +12,9 @@ from streamheal.core.messages import Quarantine, Verdict
 # So begins the message of an attempt that ended with its host: nothing else is known of it.
 HOST_DIED = "the host died"
 
+# So does that of one whose process was ended by nobody of ours (`workers.deaths.how_it_died`).
+_ENDED_BY_ITSELF = ("the process died of ", "the process exited with code ")
+
 _TITLE_CHARS_MAX = 120
 
 # faulthandler writes threads one after another, each with its innermost frame first:
@@ -47,11 +50,12 @@ def _hang(attempt: Attempt) -> str:
 
 
 def _crash(attempt: Attempt) -> str:
+    # It grew too large, was stopped again and again, died with its host: how the process ended says less.
+    if attempt.message and not attempt.message.startswith(_ENDED_BY_ITSELF):
+        return attempt.message
     if attempt.signal == "SIGKILL":
-        # Nobody else sends it: the watchdog's own kill is a deadline.
+        # Nobody else sends it: of our own kills the message tells.
         return "SIGKILL, as the kernel sends it when memory runs out"
-    if (attempt.message or "").startswith(HOST_DIED):
-        return attempt.message or ""
     if attempt.signal is None:
         return "its process ended" if attempt.exit_code is None else f"its process exited with {attempt.exit_code}"
     inside = _foreign_call(attempt)

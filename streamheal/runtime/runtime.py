@@ -72,7 +72,9 @@ class Runtime:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         dice: Callable[[], float] = random.random,
+        look_s: float = 0.1,
     ) -> None:
+        """`look_s`: how often to look whether there is nothing left to do."""
         self.engine, self.pool, self.policy, self.keeper, self.seal = engine, pool, policy, keeper, seal
         self.chronicle = chronicle
         self.core_host = Host(policy)
@@ -84,6 +86,7 @@ class Runtime:
         self.caution = HostCaution(self, marks, f"{int(dice() * 2**48):012x}")
         self._starts = starts
         self._until_caught_up = until_caught_up
+        self._look_s = look_s
         self._shards: dict[str, ShardRun] = {}
         self._left: dict[str, ShardFigures] = {}  # of shards that were ours, and might be again
         self._lost: dict[str, ShardFigures] = {}  # of times that ended with records open
@@ -319,7 +322,7 @@ class Runtime:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(self._look_s)
             for run in list(self._shards.values()):
                 if run.healer.cautious and run.idle:
                     run.tell(Signal.AT_TIP)

@@ -121,6 +121,7 @@ class ShardRun(CautiousRun):
         if self._curious:
             self.seat.curious(True)
         self._carry_out(self.healer.seated(self._runtime.clock()))
+        self._take_note()
         if not self._ready:
             self._ready = True
             self._log.info("shard_started", **self._names())

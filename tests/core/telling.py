@@ -52,11 +52,14 @@ class Telling:
         self.policy = policy or Policy(checkpoint_s=0.0)
         self.healer = Healer(shard_id, self.policy, host or Host(self.policy), doubt=doubt)
         self.records = records
+        self._events = 0
         self.healer.begin()
         self.happens(SpanArrived(1, records), 0.0)
         self.happens(SpanCounted(1, records), 0.0)
 
     def happens(self, event: Event, now: float) -> list[Decision]:
+        self._events += 1
+        assert self._events < 10_000, "it is woken again and again, and nothing comes of it"
         return self.healer.handle(event, now, jitter=1.0)
 
     def fails(

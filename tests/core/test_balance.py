@@ -17,7 +17,9 @@ from streamheal.core.messages import (
     Order,
     RunsAgain,
     Signal,
+    SpanArrived,
     SpanDone,
+    Stated,
     WorkerDied,
 )
 from streamheal.core.policy import Policy
@@ -126,6 +128,8 @@ def test_records_that_run_again_are_accounted_for() -> None:
     ledger.report(-1, 5, Position(20), 0)
     assert ledger.watermark() == Position(23)
     assert weigh(ledger, Position(23)) is None
+    ledger.open_again(RunsAgain(-2, 3, 150), Position(17))
+    assert weigh(ledger, Position(17)) is None
 
 
 def healer(**policy: float) -> Healer:
@@ -143,6 +147,19 @@ def test_a_hole_stops_the_shard_and_nothing_is_checkpointed() -> None:
     assert core.needs_human
     assert core.give_up() == []
     assert core.handle(Signal.SHUTDOWN_REQUESTED, 2.0) == []
+
+
+def test_a_hole_stays_one_although_the_next_span_has_none() -> None:
+    """The checkpoint comes only after both."""
+    core = healer(open_spans_max=2)
+    core.handle(SpanArrived(2, 500), 0.5)
+    core.handle(Stated(None, owes=True), 0.6)
+    core.handle(SpanDone(1, 10, Position(10), unmarked=2), 1.0)
+    core.handle(SpanDone(2, 10, Position(20)), 1.1)
+    said = core.handle(Stated(Position(20), owes=False), 1.2)
+    assert [one.why for one in said if isinstance(one, LedgerBroken)] == [
+        "2 records were reported as settled that are not marked so"
+    ]
 
 
 def test_a_hole_found_when_the_host_goes_is_not_checkpointed_either() -> None:
@@ -166,5 +183,6 @@ def test_what_broke_off_checkpoints_nothing_any_more() -> None:
     core = healer(shutdown_s=20.0)
     core.ledger.behind = Position(5)
     core.break_off()
+    assert core.over
     assert core.give_up() == []
     assert core.needs_human

@@ -199,3 +199,15 @@ def test_whoever_wants_the_host_for_itself_is_not_kept_waiting_by_newcomers(firs
     solitude.leave(pair[first])
     assert not solitude.join("newcomer")
     assert solitude.be_alone(pair[1 - first])
+
+
+def test_whoever_ran_before_it_was_asked_for_counts_as_running() -> None:
+    """It joins, although another is in line: it is there, and only its leaving makes room."""
+    solitude = Solitude()
+    solitude.join("a")
+    assert not solitude.be_alone("suspect")
+    solitude.hold("b")
+    solitude.leave("a")
+    assert not solitude.be_alone("suspect")
+    solitude.leave("b")
+    assert solitude.be_alone("suspect")

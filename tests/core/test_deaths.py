@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from streamheal.core.host import Host
 from streamheal.core.messages import (
     CallHuman,
@@ -10,15 +12,17 @@ from streamheal.core.messages import (
     Failed,
     Give,
     Order,
+    Quarantine,
     RunAlone,
     Settle,
+    Signal,
     Start,
     Verdict,
     WorkerDied,
 )
 from streamheal.core.policy import Policy
 from streamheal.records import Position
-from tests.core.telling import Telling, at, record, verdict_of
+from tests.core.telling import Telling, at, record, verdict_of, verdicts
 
 
 def test_whoever_ran_when_a_process_died_runs_alone_and_the_rest_goes_on() -> None:
@@ -101,6 +105,45 @@ def test_an_old_mark_makes_nobody_suspect() -> None:
     assert Give(1, rest=True, hold=(2,)) in said
 
 
+def test_a_death_that_nothing_but_old_marks_go_with_has_no_culprit() -> None:
+    story = Telling()
+    story.fails(3, now=1.0)
+    assert story.dies(3, now=1.1)[0] == Start(None, None, 0.5)
+
+
+@pytest.mark.parametrize("passed", [False, True], ids=["its span is open", "its span is passed"])
+def test_an_old_mark_of_a_settled_record_makes_nobody_suspect(passed: bool) -> None:
+    story = Telling(policy=Policy(checkpoint_s=1e9))
+    story.fails(3, now=1.0, cause=Cause.POISON)
+    story.stored(3, 1.1)
+    if passed:
+        story.the_rest_is_done(1.2)
+    said = story.dies(3, now=1.3)
+    assert said == [Start(None, None, 0.5), *([] if passed else [Give(1, skip=(2,))])]
+
+
+def test_a_record_whose_hang_was_seen_twice_has_failed_in_one_way() -> None:
+    """The worker could not say what the first was like; the cell can. Another has succeeded since: it is left over."""
+    story = Telling(policy=Policy(attempts_max=1, checkpoint_s=1e9))
+    story.the_rest_is_done(0.9, 9, 10)
+    story.fails(9, now=1.0, likeness="something else")
+    story.dies(10, now=31.0, overran=(10,))
+    story.another_succeeds(now=32.0)
+    for sequence in (9, 10):
+        story.fails(sequence, now=62.0, cause=Cause.OVERRAN, alone=True, likeness=f"kind {sequence}", took_s=30.0)
+    found = []
+    while not found:
+        now = story.wakes()
+        said = story.happens(Signal.TICKED, now)
+        found += verdicts(said)
+        for decision in said:
+            if isinstance(decision, RunAlone):
+                sequence = decision.at.nth + 1
+                kind = f"kind {sequence}"
+                found += verdicts(story.fails(sequence, now, Cause.OVERRAN, likeness=kind, alone=True, took_s=0.0))
+    assert found[0] == Quarantine(at(10), Verdict.LEFT_OVER, 31.0, 32.0)
+
+
 def test_what_was_marked_done_but_not_said_is_done() -> None:
     story = Telling()
     story.fails(3, now=1.0)
@@ -143,8 +186,12 @@ def test_deaths_without_a_culprit_lead_to_one_at_a_time_and_then_to_a_human() ->
         now += 1
     story.dies(6, now=now, death=6)
     said = story.done_alone(6, now=now + 0.1)
-    assert [type(decision) for decision in said] == [Settle, CallHuman, Order, Order]
-    assert said[-1] is Order.STOP_SHARD
+    assert said == [
+        Settle(at(6)),
+        CallHuman("its worker dies again and again, and no record dies alone"),
+        Order.ABANDON,
+        Order.STOP_SHARD,
+    ]
     assert story.healer.over
     assert story.healer.needs_human
 
@@ -225,6 +272,16 @@ def test_records_of_a_batch_that_died_are_suspects_each_in_its_turn() -> None:
     assert Give(1, rest=True, queued=(3,), hold=(2,), ask=(3,)) in story.dies(now=1.2)
     assert story.done_alone(3, now=1.3) == [Settle(at(3))]
     assert story.happens(Failed(record(4), Cause.SUSPECTED, 1.4, 1.4), 1.4) == [RunAlone(at(4))]
+
+
+def test_a_batch_whose_records_all_are_well_alone_died_without_a_culprit() -> None:
+    """So that its next death is the second, and delays the next start by more."""
+    story = Telling(policy=Policy(batches=True))
+    story.dies(3, 4, now=1.0)
+    for sequence in (3, 4):
+        story.happens(Failed(record(sequence), Cause.SUSPECTED, 1.1, 1.1), 1.1)
+        story.done_alone(sequence, now=1.2)
+    assert story.dies(now=1.3, death=2)[0] == Start(None, None, 1.0)
 
 
 def test_who_is_to_be_asked_for_is_so_in_a_span_that_was_reported() -> None:

@@ -104,6 +104,24 @@ def test_three_wide_brackets_convict_where_successes_are_rare() -> None:
     assert verdict_of(story.another_succeeds(now=80.0)) is Verdict.THINLY
 
 
+def test_whoever_runs_alone_again_whenever_a_witness_comes_is_decided_all_the_same() -> None:
+    """It hangs for 30 s each time, and another succeeds every 20 s: always while it is tried once more."""
+    story = Telling(policy=Policy(patience_s=10.0))
+    story.another_succeeds(now=1.0)
+    said = story.dies(3, now=31.0, overran=(3,))
+    said += story.the_rest_is_done(31.0)
+    now, ends_at = 31.0, 0.0
+    while (verdict := verdict_of(said)) is None and now < 1_000:
+        if RunAlone(at(3)) in said:
+            ends_at = now + 30
+        now = min(when for when in (now // 20 * 20 + 20, ends_at, story.healer.wakes_at or 1_000) if when > now)
+        if now == ends_at:
+            said = story.fails(3, now, Cause.OVERRAN, likeness="deadline", alone=True, took_s=30.0)
+        else:
+            said = story.another_succeeds(now) if now % 20 == 0 else story.ticks(now)
+    assert verdict is Verdict.THINLY
+
+
 def test_wide_brackets_of_different_kinds_do_not_add_up() -> None:
     """Twice it failed like this and once like that: what several outages do is not one guilt."""
     story = Telling(policy=Policy(attempts_max=1))
@@ -205,6 +223,25 @@ def test_probes_come_ever_more_rarely() -> None:
     assert gaps[:6] == pytest.approx([10, 20, 40, 80, 160, 300], abs=0.5)
 
 
+def test_a_pause_with_fresh_records_behind_it_is_probed_however_long_it_lasts() -> None:
+    """Two fail, patience ends, a human is called; the third span, not begun because of the pause, would succeed."""
+    story = Telling(records=2)
+    said = [*story.fails(1, now=1.0), *story.fails(2, now=1.0), *story.the_rest_is_done(1.1)]
+    story.happens(SpanArrived(2, 0), 1.2)
+    story.happens(SpanDone(2, 0, None), 1.3)
+    story.happens(SpanArrived(3, 1), 1.4)
+    probes: list[float] = []
+    while (now := story.wakes()) < 4_000:
+        said = story.happens(Signal.TICKED, now)
+        probes += [now] * (Limit(1) in said)
+        for decision in said:
+            if isinstance(decision, RunAlone):
+                said += story.fails(decision.at.nth + 1, now, alone=True)
+            elif isinstance(decision, Retry):
+                said += story.fails(decision.at.nth + 1, now)
+    assert probes[-1] > 3_600
+
+
 def test_a_fresh_record_that_comes_into_a_pause_is_tried_soon() -> None:
     """Two poison records had paused a quiet shard; a healthy one must not wait for the next probe in minutes."""
     story = Telling(policy=Policy(attempts_max=1))
@@ -282,7 +319,8 @@ def test_of_two_left_neither_is_set_aside_and_a_human_is_called() -> None:
 
 
 def test_whoever_failed_in_one_way_while_another_succeeded_is_left_over() -> None:
-    """3 and 4 fail, 5 succeeds after them, then the backlog ends. Both are decided, and marked."""
+    """3 and 4 fail, 5 succeeds after them, then the backlog ends. Both are decided, and it is told
+    since when they failed, and until when others succeeded."""
     story = Telling(policy=Policy(attempts_max=1, patience_s=60.0))
     story.fails(3, now=1.0, likeness="kind 3")
     story.fails(4, now=1.0, likeness="kind 4")
@@ -291,11 +329,30 @@ def test_whoever_failed_in_one_way_while_another_succeeded_is_left_over() -> Non
         story.fails(sequence, now=1.4, alone=True, likeness=f"kind {sequence}")
     story.the_rest_is_done(1.5)
     found = story.keeps_failing_alone(3, 4, now=1.5, until=70.0)
-    assert [(decision.at, decision.verdict) for decision in found if isinstance(decision, Quarantine)] == [
-        (at(3), Verdict.LEFT_OVER),
-        (at(4), Verdict.LEFT_OVER),
+    assert found == [
+        Quarantine(at(3), Verdict.LEFT_OVER, 1.0, 1.2),
+        Quarantine(at(4), Verdict.LEFT_OVER, 1.0, 1.2),
     ]
     assert not story.healer.doubt
+
+
+def test_many_that_hang_are_left_over_although_their_last_tries_alone_take_their_time() -> None:
+    """Twenty hang for 30 s each, one cell: when the last had its last try, the first would be due again."""
+    story = Telling(records=20, policy=Policy(cells_max=1))
+    sick = range(1, 21)
+    said = story.dies(*sick, now=31.0, overran=tuple(sick))
+    story.another_succeeds(now=32.0)
+    said += story.the_rest_is_done(32.0)
+    now, found = 32.0, verdicts(said)
+    while not found and now < 8_000:
+        if alone := [decision.at for decision in said if isinstance(decision, RunAlone)]:
+            now += 30.0
+            said = story.fails(alone[0].nth + 1, now, Cause.OVERRAN, likeness="deadline", alone=True, took_s=30.0)
+        else:
+            now = max(now, story.wakes())
+            said = story.happens(Signal.TICKED, now)
+        found = verdicts(said)
+    assert [decision.verdict for decision in found] == [Verdict.LEFT_OVER] * 20
 
 
 def test_whoever_failed_now_like_this_now_like_that_is_not_left_over() -> None:

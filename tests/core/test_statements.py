@@ -19,6 +19,7 @@ from streamheal.core.messages import (
     Retry,
     RunsAgain,
     Signal,
+    SpanArrived,
     SpanDone,
     Stated,
     WorkerDied,
@@ -172,11 +173,65 @@ def test_an_ended_shard_whose_end_nobody_states_is_stopped_and_a_human_called() 
     story.the_rest_is_done(0.5)
     story.kept(4, 0.6)
     assert story.happens(Signal.SHARD_ENDED, 0.7) == [HearOut(shard_ended=True)]
-    called, stop = story.happens(Signal.HEARD_OUT, 0.8)
-    assert isinstance(called, CallHuman)
-    assert "did not checkpoint its end" in called.why
-    assert stop is Order.STOP_SHARD
+    assert story.happens(Signal.HEARD_OUT, 0.8) == [
+        CallHuman("the shard has ended, but the processor did not checkpoint its end: its children cannot begin"),
+        Order.STOP_SHARD,
+    ]
     assert story.healer.needs_human
+
+
+def test_an_ended_shard_whose_worker_died_with_what_it_owed_is_stopped_and_a_human_called() -> None:
+    """Nobody has to mend anything: whoever starts again is given the records again."""
+    story = Telling()
+    story.happens(Stated(Position(4), owes=True), 0.4)
+    story.dies(now=0.5)
+    story.the_rest_is_done(0.6)
+    story.kept(4, 0.7)
+    assert story.happens(Signal.SHARD_ENDED, 0.8) == [
+        CallHuman(
+            "the shard has ended, but its worker died with records it had not checkpointed: "
+            "start again, and they are given again"
+        ),
+        Order.STOP_SHARD,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "limit"),
+    [
+        pytest.param([(3, 4, True), (7, None, True)], 4, id="one out of turn is owed besides: the limit stays"),
+        pytest.param([(5, None, True), (7, None, True)], 5, id="two out of turn: up to the first"),
+        pytest.param([(3, 4, True), (8, 6, True)], 6, id="stated further, and owing beyond"),
+        pytest.param([(5, 2, False), (8, 6, True)], 8, id="where nothing was owed, all settled by then is done"),
+        pytest.param([(5, None, True), (8, 6, False)], 9, id="nothing is owed any more"),
+    ],
+)
+def test_nothing_owed_is_passed_and_nothing_else_holds(said: list[tuple[int, int | None, bool]], limit: int) -> None:
+    """Each is what was settled when it was said, up to where, and whether more is owed. In the end 9 are settled."""
+    statements = Statements()
+    for watermark, stated, owes in said:
+        statements.stated(Stated(None if stated is None else Position(stated), owes), Position(watermark))
+    assert statements.limited(Position(9)) == Position(limit)
+
+
+def test_of_two_deaths_the_first_to_owe_holds_the_checkpoint() -> None:
+    statements = Statements()
+    for upto, watermark in ((2, 1), (7, 6)):
+        statements.stated(Stated(Position(upto), owes=True), Position(watermark))
+        statements.worker_died(kept=False)
+    assert statements.limited(Position(9)) == Position(2)
+
+
+def test_what_is_owed_from_now_on_is_owed_beyond_what_is_settled_now() -> None:
+    """The first span is settled. Of the second, a record returned, alone or in its lane, and was not stated."""
+    for gone in (False, True):
+        story = Telling()
+        story.the_rest_is_done(0.1)
+        story.happens(Stated(None, owes=True, gone=gone), 0.2)
+        assert story.healer.safe == Position(10)
+        story.happens(SpanArrived(2, 10), 0.3)
+        story.happens(SpanDone(2, 10, Position(20)), 0.4)
+        assert story.healer.safe == Position(10)
 
 
 def test_an_open_record_of_a_dead_worker_is_owed_like_any_other() -> None:
@@ -207,7 +262,7 @@ def test_the_limit_never_goes_back_behind_what_was_checkpointed(acts: list[tuple
         elif what == "out of turn":
             statements.stated(Stated(None, owes=True), watermark)
         elif what == "die":
-            statements.worker_died()
+            statements.worker_died(kept=False)
         else:
             watermark = Position(watermark.sequence + number)
         safe = statements.limited(watermark)

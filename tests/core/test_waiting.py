@@ -59,7 +59,9 @@ def test_in_a_pause_everything_waits_for_the_probe() -> None:
 
 def test_once_a_human_is_called_it_waits_for_one() -> None:
     case = Case(record(3), Phase.TRIED)
-    assert waits(case, probe_at=None, human_called=True) == Wait(Waits.HUMAN)
+    for cause in (Cause.RAISED, Cause.RAISED, Cause.THROTTLED):
+        case.failed((cause, "x"), 1.0, 2.0)
+    assert waits(case, probe_at=None, human_called=True) == Wait(Waits.HUMAN, attempts=3)
 
 
 @pytest.mark.parametrize("phase", list(Phase))
@@ -73,6 +75,7 @@ def test_where_all_is_settled_the_engine_may_be_waited_for() -> None:
     assert story.healer.waits(None) is None
     story.the_rest_is_done(1.0)
     assert story.healer.ledger.first_open() is None
+    assert story.healer.ledger.first_open_known() is None
     assert story.healer.waits(None) == Wait(Waits.ENGINE)
     assert story.healer.unacknowledged == Position(10)
     story.kept(10, now=2.0)

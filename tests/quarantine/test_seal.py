@@ -91,7 +91,7 @@ def test_the_reason_is_how_the_last_try_ended(outcome: str, reason: str) -> None
 
 def test_a_throttled_try_is_never_the_reason() -> None:
     """Throttled says that the world was busy: the record's own failure came before."""
-    envelope = sealed(attempt(outcome="crash", signal="SIGSEGV"), attempt(number=2, outcome="throttled"))
+    envelope = sealed(attempt(outcome="crash", message=None, signal="SIGSEGV"), attempt(number=2, outcome="throttled"))
     assert envelope.reason == "crash"
     assert envelope.title.startswith("SIGSEGV")
 
@@ -142,6 +142,29 @@ def test_a_process_that_left_is_titled_by_its_exit_code() -> None:
 def test_a_kill_that_nobody_of_ours_sent_is_put_down_to_memory() -> None:
     crash = attempt(outcome="crash", exception_type=None, message=None, signal="SIGKILL", where=None)
     assert title(crash) == "SIGKILL, as the kernel sends it when memory runs out"
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["grew past 512 MiB", "the process was stopped again and again (SIGSTOP)", "the host died while this record ran"],
+)
+@pytest.mark.parametrize("signal", ["SIGKILL", None])
+def test_a_process_that_did_not_end_by_itself_is_titled_by_what_was_wrong_with_it(
+    message: str, signal: str | None
+) -> None:
+    crash = attempt(outcome="crash", exception_type=None, message=message, signal=signal, where="orders.py:41 in price")
+    assert title(crash) == f"{message}, orders.py:41 in price"
+
+
+@pytest.mark.parametrize(
+    ("message", "how", "titled"),
+    [
+        ("the process died of SIGSEGV", {"signal": "SIGSEGV"}, "SIGSEGV"),
+        ("the process exited with code 3", {"exit_code": 3}, "its process exited with 3"),
+    ],
+)
+def test_one_that_did_is_titled_by_how_it_ended(message: str, how: dict[str, Any], titled: str) -> None:
+    assert title(attempt(outcome="crash", exception_type=None, message=message, where=None, **how)) == titled
 
 
 def test_a_hang_is_titled_by_the_call_it_was_in() -> None:

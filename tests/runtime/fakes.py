@@ -73,7 +73,8 @@ class FakeSeat:
     def _run_span(self, give: Give) -> None:
         span = give.span
         mine = sorted(at for at in self.records if at.span == span)
-        self.listener.happened(SpanCounted(span, len(mine)))
+        if give.rest:
+            self.listener.happened(SpanCounted(span, len(mine)))
         known = {At(span, place) for place in (*give.hold, *give.skip, *give.queued)}
         for at in mine if give.rest else []:
             if at in known or at in self._pool.settled:
@@ -92,6 +93,10 @@ class FakeSeat:
             self.listener.happened(self._pool.first_words)
         if give.rest:
             self.listener.happened(SpanDone(span, len(mine), (mine and self.records[mine[-1]].position) or None))
+
+    def die(self) -> None:
+        """The process is gone, with nothing running in it."""
+        self.listener.happened(WorkerDied(1, (), by_us=True))
 
     def _bear_witness(self) -> None:
         now = asyncio.get_running_loop().time()

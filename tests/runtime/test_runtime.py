@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,8 +52,8 @@ class Told:
         chronicle = Chronicle(structlog.get_logger())
         chronicle.listen(lambda event, fields: self.events.append(event))
         self.runtime = Runtime(
-            engine=self.engine, pool=self.pool, policy=QUICK, keeper=Keeper(self.shelf, chronicle), seal=_seal,
-            starts=FakeStarts(), marks=no_marks(), chronicle=chronicle, **options,
+            engine=self.engine, pool=self.pool, keeper=Keeper(self.shelf, chronicle), seal=_seal,
+            starts=FakeStarts(), marks=no_marks(), chronicle=chronicle, **{"policy": QUICK, **options},
         )  # fmt: skip
         await self.runtime.run()
         await self.runtime.keeper.close()
@@ -158,6 +159,24 @@ def test_what_is_stored_while_the_next_worker_comes_up_is_not_given_to_it() -> N
     told.run()
     assert sorted(envelope.sequence_number for envelope in told.shelf.kept) == ["1", "2"]
     assert told.figures.done == 77
+
+
+def test_what_was_to_run_again_while_there_was_no_worker_runs_again_in_the_next() -> None:
+    """1 fails, and its worker dies. Its second try falls due while the next one is initialized; in a replay,
+    where nobody's patience ends, nothing else would ever wake the shard."""
+    tries: list[bytes] = []
+
+    def sick(record: Record) -> None:
+        tries.append(record.data)
+        if len(tries) == 1:
+            told.pool.initialize_s = 0.2
+            asyncio.get_running_loop().call_later(0.005, told.pool.seats["shard-0"].die)
+            raise KeyError("customer")
+
+    told = Told(sick, bytes([1]))
+    told.run(policy=replace(QUICK, replaying=True, retry_s_min=0.1))
+    assert tries == [b"1", b"1"]
+    assert told.figures.done == 1
 
 
 def test_a_processor_that_owes_is_heard_out_once_before_the_shard_is_complete() -> None:

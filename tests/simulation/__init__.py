@@ -1,16 +1,25 @@
-"""A small made-up world around the core, and an oracle that knows the truth in it.
+"""The real runtime in made-up worlds, and an oracle that knows the truth in them.
 
-    python -m tests.simulation 0 1000      a thousand worlds
+    python -m tests.simulation 0 1000      a thousand worlds, on all cores
     python -m tests.simulation show 417    one of them, shrunk if it fails, told line by line
 
-A world is a pure function of its seed. Each step picks one of the things that can happen now:
-a message is read, a lane starts a record, a record takes effect, a mark is written, an
-acknowledgement comes back; a process or the host dies in between.
+A world is a pure function of its seed. `Runtime`, with all that it is made of, runs over a made-up
+clock, engine, quarantine, state and workers. Whatever happens there happens a moment after it was
+asked for: a message is read, a record starts, takes effect, is marked, a write arrives, its answer
+comes back or does not; a process or the host dies in between.
 
     generate.py   what a seed stands for
-    lanes.py      the worker's side of a shard
-    side.py       one shard: engine, store, cells; carries out what the core decides
-    world.py      time, processes, and what running does
+    clock.py      an event loop without waiting
+    world.py      lives of a host, what running does, faults
+    engine.py     leases, batches, checkpoints
+    stores.py     quarantine and state
+    seat.py       a shard's place among the workers: implements `port.Seat`
+    pool.py       worker processes, and how they die
+    lanes.py      workers as they are: lanes, calls, marks
+    cells.py      records that run alone
+    watch.py      what every core hears and decides
     oracle.py     what truly happened, and what must never
     shrink.py     the smallest world that fails in the same way
+    crowd.py      many worlds
+    mutants.py    the runtime broken on purpose, and how soon that is noticed
 """

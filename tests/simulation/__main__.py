@@ -1,36 +1,34 @@
-"""Runs worlds: `python -m tests.simulation FIRST COUNT`, or `show SEED [LINES]`."""
+"""Runs worlds: `python -m tests.simulation FIRST COUNT [PROCESSES]`, or `show SEED [LINES]`."""
 
 from __future__ import annotations
 
+import os
 import sys
-import time
-from collections import Counter
 
+from tests.simulation.crowd import run
 from tests.simulation.generate import make
 from tests.simulation.shrink import failure, kind, shrink, story
-from tests.simulation.world import World
+
+
+def show(seed: int, lines: int) -> str:
+    spec = make(seed)
+    return story(shrink(spec) if failure(spec) else spec, lines)
 
 
 def main(arguments: list[str]) -> int:
     if arguments[0] == "show":
-        spec = make(int(arguments[1]))
-        print(story(shrink(spec) if failure(spec) else spec, int(arguments[2]) if len(arguments) > 2 else 60))
+        print(show(int(arguments[1]), int(arguments[2]) if len(arguments) > 2 else 60))
         return 0
-    first, count = int(arguments[0]), int(arguments[1])
-    began = time.perf_counter()
-    seen: Counter[str] = Counter()
-    failed: dict[str, list[int]] = {}
-    for seed in range(first, first + count):
-        spec = make(seed)
-        if error := failure(spec):
-            failed.setdefault(kind(error), []).append(seed)
-        else:
-            seen += World(spec).run().oracle.seen if count <= 50 else Counter()
-    took = time.perf_counter() - began
-    for what, seeds in sorted(failed.items(), key=lambda item: -len(item[1])):
-        print(f"{len(seeds):5}  {what}   seeds {seeds[:6]}\n       {failure(make(seeds[0]))[:400]}")
-    print(f"{count} worlds in {took:.0f} s ({count / took:.0f}/s), {sum(map(len, failed.values()))} failed", dict(seen))
-    return 1 if failed else 0
+    first, count, *processes = map(int, arguments)
+    found = run(first, count, processes[0] if processes else os.cpu_count() or 1, progress=sys.stderr)
+    print(found.summary())
+    by_kind: dict[str, list[int]] = {}
+    for seed, error in sorted(found.failed):
+        by_kind.setdefault(kind(error), []).append(seed)
+    for seeds in sorted(by_kind.values(), key=len, reverse=True):
+        print(f"\n{len(seeds)} fail like world {seeds[0]} (others: {seeds[1:6]}); the smallest like it:")
+        print(show(seeds[0], 40))
+    return 1 if found.failed else 0
 
 
 if __name__ == "__main__":

@@ -36,22 +36,35 @@ class Rec:
 
 @dataclass(frozen=True)
 class Down:
-    """Everything of a shard fails for a while."""
+    """Everything of a shard fails for a while; or only some keys, or only now and then.
 
-    shard: int | None  # None: of all shards
+    Attributes:
+        shard: None: of all shards.
+        runup_s: So long before, one try in three fails already.
+        some: Of each try whether it is hit turns on its key: nobody can tell that from poison.
+    """
+
+    shard: int | None
     since: float
     until: float
     how: str  # raise, hang or throttle
     like: str
+    runup_s: float = 0.0
+    some: bool = False
 
-    def hits(self, shard: int, now: float) -> bool:
-        return self.shard in (None, shard) and self.since <= now < self.until
+    def hits(self, shard: int, key: str, now: float) -> bool:
+        return self.shard in (None, shard) and self.since <= now < self.until and not (self.some and key[-1] in "02468")
+
+    def begins(self, shard: int, now: float) -> bool:
+        return self.shard in (None, shard) and self.since - self.runup_s <= now < self.since
 
 
 @dataclass(frozen=True)
 class Fault:
     step: int
-    what: str  # kill (a process), oom (a cell), host, lease, shutdown, broken (all cells die)
+    # kill (a process), oom (a cell), host, deploy, lease, shutdown, broken (all processes die from then on);
+    # and scrape, which is none: people look at the figures.
+    what: str
     which: int
 
 
@@ -71,6 +84,11 @@ class Spec:
     trickle_s: float = 0.0  # a fine record of a new key every so often, while anything is open
     pace_s: float = 0.003  # how long one step takes, at most
     batch_max: int = 1  # records in one call of the processor
+    children: bool = False  # the first shard was split: the others begin once it is complete
+    fails: float = 0.05  # how often state, quarantine or a checkpoint do not answer
+    unready: float = 0.0  # how often `initialize` fails, a few times in all
+    restless: bool = False  # the host may die just after a record was convicted with nobody to ask
+    ends: str = "stop"  # told to stop once all is complete; `returns`: the engine does; `caught up`: at the tip
 
 
 def make(seed: int) -> Spec:
@@ -98,6 +116,11 @@ def make(seed: int) -> Spec:
         trickle_s=dice.choice([0.3, 3, 20, 0, 0]),
         pace_s=dice.choice([0.0001, 0.003, 0.1]),
         batch_max=batch_max,
+        children=len(shards) > 1 and dice.random() < 0.3,
+        fails=dice.choice([0.0, 0.05, 0.05, 0.3]),
+        unready=dice.choice([0.0, 0.0, 0.1, 0.5]),
+        restless=dice.random() < 0.3,
+        ends=dice.choice(["stop", "stop", "returns", "caught up"]),
     )
     return replace(spec, policy=replace(policy, shutdown_s=dice.choice([0.01, 0.5, 20.0])))
 
@@ -124,15 +147,18 @@ def _outages(dice: random.Random, shards: int) -> tuple[Down, ...]:
         until = at + dice.choice([5.5, 7, 20, 100, 400])
         shard = dice.choice([None, *range(shards)])
         like = dice.choice(["down", f"down{nth}"])
-        found.append(Down(shard, at, until, dice.choice(["raise", "raise", "hang", "throttle"]), like))
+        how = dice.choice(["raise", "raise", "hang", "throttle"])
+        runup_s = dice.choice([0.0, 0.0, 2.0, 20.0])
+        found.append(Down(shard, at, until, how, like, runup_s, some=dice.random() < 0.1))
         at = until + dice.random() * dice.choice([1, 30])
     return tuple(found)
 
 
 def _faults(dice: random.Random) -> tuple[Fault, ...]:
-    whats = ["kill", "kill", "kill", "kill", "oom", "host", "host", "lease", "shutdown"]
-    many = dice.choice([0, 0, 1, 2, 4, 9])
-    found = [Fault(dice.randrange(600), dice.choice(whats), dice.randrange(9)) for _ in range(many)]
+    whats = ["kill", "kill", "kill", "kill", "oom", "host", "host", "deploy", "lease", "shutdown"]
+    many, within = dice.choice([0, 0, 1, 2, 4, 9]), dice.choice([300, 1500])
+    found = [Fault(dice.randrange(within), dice.choice(whats), dice.randrange(9)) for _ in range(many)]
     if dice.random() < 0.03:
-        found.append(Fault(dice.randrange(600), "broken", 0))
+        found.append(Fault(dice.randrange(within), "broken", 0))
+    found += [Fault(dice.randrange(within), "scrape", 0) for _ in range(5)]
     return tuple(sorted(found, key=lambda fault: fault.step))

@@ -1,24 +1,27 @@
 """The worker's side of one shard: lanes that are the only queue, marks that outlive the process.
 
-    inbox ─► todo ─► lanes: head runs, the rest of its key waits behind it ─► outbox
+    inbox ─► todo ─► lanes: head runs, the rest of its key waits behind it ─► the process's outbox
 
-A record that fails blocks its lane before anybody hears of it.
+A record that fails blocks its lane before anybody hears of it. Everything here happens a moment
+after it was asked for, one thing at a time: begun, effect, mark, word. Between any two of them
+the process may die.
 """
 
 from __future__ import annotations
 
-from enum import Enum, auto
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+from streamheal.attempts import Attempt
 from streamheal.core.halving import Halving
 from streamheal.core.messages import (
     At,
     Cause,
     Done,
-    Event,
     Failed,
     Give,
     Limit,
+    Named,
     Retry,
     Settle,
     SpanCounted,
@@ -27,30 +30,58 @@ from streamheal.core.messages import (
     Witnessed,
 )
 from streamheal.records import Position
-from tests.simulation.oracle import Track, Violation
+from tests.simulation.oracle import Track
 
 if TYPE_CHECKING:
-    from tests.simulation.side import Side
-    from tests.simulation.world import Process
+    from tests.simulation.pool import Process
+    from tests.simulation.seat import SimSeat, Span
 
+# What is marked of a record.
+OPEN, RUNNING, DONE, FILTERED, FAILED = range(5)
+SETTLED = (DONE, FILTERED)
 CAUSES = {"raise": Cause.RAISED, "poison": Cause.POISON, "throttle": Cause.THROTTLED}
+OUTCOMES = {Cause.RAISED: "exception", Cause.POISON: "rejected", Cause.THROTTLED: "throttled"}
+DEADLINE_S = 30.0
 
 
-class Mark(Enum):
-    OPEN = auto()
-    RUNNING = auto()
-    DONE = auto()
-    FILTERED = auto()
-    FAILED = auto()
+def attempt(outcome: str, like: str = "", *, alone: bool = False) -> Attempt:
+    crash = outcome == "crash"
+    return Attempt(
+        number=0,
+        started_at="2026-01-01T00:00:00.000Z",
+        duration_s=0.0,
+        outcome=outcome,  # type: ignore[arg-type]
+        exception_type=None if crash or outcome == "deadline" else like,
+        signal=like if crash else None,
+        alone=alone,
+    )
+
+
+class Item:
+    """One record as one run of its shard has it: what is marked, and what the host knows of it.
+
+    Attributes:
+        known: The core knows it by itself.
+        in_hand: The core's to decide about: old marks of it say nothing.
+        settled: The host was told, or has said so.
+    """
+
+    __slots__ = ("at", "before", "in_hand", "key", "known", "mark", "named", "settled", "track")
+
+    def __init__(self, at: At, track: Track, before: Track | None, key: object) -> None:
+        self.at, self.track, self.key, self.mark = at, track, key, OPEN
+        self.known = self.in_hand = self.settled = False
+        self.named = Named(at, Position(track.position), None if before is None else Position(before.position), 1)
 
 
 class Run:
     """One record running, in a lane or alone in a cell."""
 
-    def __init__(self, at: At, track: Track, began: float) -> None:
-        self.at, self.track, self.began = at, track, began
-        self.stage = "begun"
-        self.like = ""
+    __slots__ = ("began", "item", "like", "stage")
+
+    def __init__(self, item: Item, began: float) -> None:
+        self.item, self.began = item, began
+        self.stage, self.like = "begun", ""
 
 
 class Call:
@@ -59,220 +90,254 @@ class Call:
     def __init__(self, runs: list[Run]) -> None:
         self.runs = runs
         self.halving = Halving(0, len(runs) - 1)
-        self.hangs = False
-
-    def unfinished(self) -> Run | None:
-        return next((run for run in self.runs if run.stage not in ("begun", "over")), None)
+        self.first = True
 
 
 class Lanes:
-    def __init__(self, side: Side, start: Start, process: Process, now: float) -> None:
-        self.side, self.process = side, process
-        self.width = start.lanes_max or side.world.spec.concurrency
-        self.batch_max = 1 if start.lanes_max else side.world.spec.batch_max
-        self.limit, self.begins_at = start.limit, now + start.delay_s
+    """One stay of a shard in a process."""
+
+    def __init__(self, seat: SimSeat, start: Start, process: Process) -> None:
+        self.seat, self.process, self.world = seat, process, seat.world
+        spec = seat.world.spec
+        self.width = start.lanes_max or spec.concurrency
+        self.batch_max = 1 if start.lanes_max else spec.batch_max
+        self.limit, self.curious, self.gone = start.limit, seat.curious_wanted, False
         self.inbox: list[object] = []
-        self.outbox: list[Event] = []
-        self.curious = side.core.curious
-        self.calls: list[Call] = []
-        self.running: dict[At, Run] = {}
-        self._todo: list[At] = []
-        self._hold: set[At] = set()  # they block their lanes
-        self._ask: set[At] = set()
-        self._skip: set[At] = set()
-        self._known: set[At] = set()  # the core knows them by themselves
-        self._lines: dict[object, list[At]] = {}  # key -> head, and those behind it
-        self._ready: list[At] = []
-        self._forced: list[At] = []
-        self._open: dict[int, int] = {}  # spans not reported -> how many are still to be dealt out
-        self._counted: set[int] = set()
+        self.running: dict[Item, Run] = {}
+        self._calls = 0
+        self._reading = self._working = False
+        self._todo: list[Item] = []
+        self._hold: set[Item] = set()  # they block their lanes
+        self._ask: set[Item] = set()
+        self._skip: set[Item] = set()
+        self._known: set[Item] = set()  # the core knows them by themselves
+        self._lines: dict[object, list[Item]] = {}  # key -> head, and those behind it
+        self._ready: list[Item] = []
+        self._forced: list[Item] = []
+        self._open: dict[Span, int] = {}  # spans not reported -> how many of them are not through
+        self._undealt: dict[Span, int] = {}
+        self._counted: set[Span] = set()
         self._last_success: tuple[float, float] | None = None
 
-    # -- what can happen next ----------------------------------------------------------
+    # -- what the host says ------------------------------------------------------------
 
-    @property
-    def can_read(self) -> bool:
-        # A word about a record reaches its lane only when the lane has done with it.
-        return bool(self.inbox) and getattr(self.inbox[0], "at", None) not in self.running
+    def put(self, message: object) -> None:
+        self.inbox.append(message)
+        self._read_soon()
 
-    @property
-    def can_deal(self) -> bool:
-        return bool(self._todo)
+    def _soon(self, call: Callable[..., None], *what: Any) -> None:
+        self.world.after(self.world.latency(), self._do, call, what)
 
-    @property
-    def idle(self) -> bool:
-        """Nothing runs or can, and nothing is on its way to or from the host."""
-        return not (self.inbox or self.outbox or self._todo or self.calls or self._forced or self._ready or self._open)
+    def _do(self, call: Callable[..., None], what: tuple[Any, ...]) -> None:
+        if self.process.able and not self.gone:
+            call(*what)
 
-    @property
-    def can_begin(self) -> bool:
-        free = len(self.calls) < self.width
-        return free and bool(self._forced or (self._ready and self.limit != 0))
+    def _read_soon(self) -> None:
+        if self.inbox and not self._reading:
+            self._reading = True
+            self._soon(self._read)
 
-    # -- messages ----------------------------------------------------------------------
-
-    def read(self) -> None:
-        message = self.inbox.pop(0)
+    def _read(self) -> None:
+        self._reading = False
+        message = self.inbox[0]
         match message:
+            case Retry(at) | Settle(at):
+                item = self.seat.items[at]
+                if item in self.running:
+                    return  # a word about a record reaches its lane only when the lane has done with it
+                self._word(item, message)
             case Give():
                 self._take(message)
             case Limit(starts):
                 self.limit = starts
             case bool():
                 self.curious = message
-            case Retry(at) | Settle(at):
-                if at not in self._hold:
-                    raise Violation(f"{message}, but it does not block a lane")
-                self._hold.remove(at)
-                waits = at in self._todo
-                if isinstance(message, Retry):
-                    if not waits:
-                        self._forced.append(at)
-                elif waits:
-                    self._skip.add(at)
-                else:
-                    self._leave(at)
+            case str():
+                self.gone = True
+                self.process.hook(self, message)
+        self.inbox.pop(0)
+        self._read_soon()
+        self._work_soon()
+
+    def _word(self, item: Item, message: Retry | Settle) -> None:
+        if item not in self._hold:
+            self.world.oracle.fail(f"{message}, but it does not block a lane")
+        self._hold.remove(item)
+        waits = item in self._todo
+        if isinstance(message, Retry):
+            if not waits:
+                self._forced.append(item)
+        elif waits:
+            self._skip.add(item)
+        else:
+            self._leave(item)
 
     def _take(self, give: Give) -> None:
-        side, span = self.side, give.span
-        records = len(side.spans[span])
-        mine = range(records) if give.rest else sorted({*give.hold, *give.queued})
-        marks, hold, skip = side.marks, set(give.hold), set(give.skip)
-        ats = [
-            At(span, nth)
-            for nth in mine
-            if nth not in skip and (nth in hold or marks.get(At(span, nth)) not in (Mark.DONE, Mark.FILTERED))
-        ]
-        self._hold |= {At(span, nth) for nth in hold}
-        self._ask |= {At(span, nth) for nth in give.ask}
-        self._known |= {At(span, nth) for nth in (*hold, *skip, *give.queued)}
-        self._todo += ats
+        span = self.seat.spans[give.span]
+        items = span.items
+        hold, skip = {items[nth] for nth in give.hold}, {items[nth] for nth in give.skip}
+        known = {*hold, *skip, *(items[nth] for nth in give.queued)}
+        mine = items if give.rest else sorted(known - skip, key=_place)
+        fresh = [item for item in mine if item not in skip and (item in hold or item.mark not in SETTLED)]
+        self._hold |= hold
+        self._known |= known
+        self._ask |= {items[nth] for nth in give.ask}
+        self._todo += fresh
+        span.counted = True  # the marks say so at once; the host looks now and then
         if give.rest:
-            self._open[span] = len(ats)
-            if side.world.dice.random() < 0.3:
+            self._open[span] = self._undealt[span] = len(fresh)
+            if self.world.chance(0.3):
                 self._count(span)
             self._report(span)
 
-    def _count(self, span: int) -> None:
+    def _count(self, span: Span) -> None:
         if span not in self._counted:
             self._counted.add(span)
-            self.say(SpanCounted(span, len(self.side.spans[span])))
+            self.say(SpanCounted(span.number, len(span.items)))
 
-    def say(self, event: Event) -> None:
-        self.outbox.append(event)
+    def say(self, event: object, like: str = "") -> None:
+        self.process.say(self, event, like)
 
     # -- lanes -------------------------------------------------------------------------
 
-    def _key(self, at: At) -> object:
-        ordering = self.side.world.spec.ordering
-        return self.side.at[at].rec.key if ordering == "key" else at if ordering == "none" else "shard"
+    def _work_soon(self) -> None:
+        if not self._working and (self._todo or self._can_begin):
+            self._working = True
+            self._soon(self._work)
 
-    def deal(self) -> None:
-        """The next record of the stream goes to its lane."""
-        at = self._todo.pop(0)
-        if at.span in self._open:
-            self._open[at.span] -= 1
-        if at not in self._skip:
-            line = self._lines.setdefault(self._key(at), [])
-            line.append(at)
+    def _work(self) -> None:
+        """The next records of the stream go to their lanes, or a lane starts its head."""
+        self._working = False
+        if self._todo and not (self._can_begin and self.world.chance(0.5)):
+            for _ in range(min(len(self._todo), self.world.pick((1, 3, 99)))):
+                self._deal(self._todo.pop(0))
+        elif self._can_begin:
+            self._begin()
+        self._work_soon()
+
+    def _deal(self, item: Item) -> None:
+        span = self.seat.spans[item.at.span]
+        if span in self._undealt:
+            self._undealt[span] -= 1
+        if item in self._skip:
+            self._through(item)
+        else:
+            line = self._lines.setdefault(item.key, [])
+            line.append(item)
             if len(line) == 1:
-                self._head(at)
-        self._report(at.span)
+                self._head(item)
+        self._report(span)
 
-    def _head(self, at: At) -> None:
-        if at in self._ask:
-            self._ask.remove(at)
-            self._block(at)
-            now = self.side.world.now
-            self.say(Failed(self.side.named(at), Cause.SUSPECTED, now, now))
-        elif at not in self._hold:
-            self._ready.append(at)
+    def _head(self, item: Item) -> None:
+        if item in self._ask:
+            self._ask.remove(item)
+            self._block(item)
+            now = self.world.now
+            self.say(Failed(item.named, Cause.SUSPECTED, now, now))
+        elif item not in self._hold:
+            self._ready.append(item)
 
-    def _block(self, at: At) -> None:
-        self._count(at.span)
-        self._hold.add(at)
-        self._known.add(at)
+    def _block(self, item: Item) -> None:
+        self._count(self.seat.spans[item.at.span])
+        self._hold.add(item)
+        self._known.add(item)
 
-    def _leave(self, at: At) -> None:
-        key = self._key(at)
-        line = self._lines[key]
-        assert line[0] == at, f"{at} is not at the head of its lane"
+    def _through(self, item: Item) -> None:
+        span = self.seat.spans.get(item.at.span)
+        if span in self._open:
+            self._open[span] -= 1
+
+    def _leave(self, item: Item) -> None:
+        line = self._lines[item.key]
+        assert line[0] is item, f"{item.at} is not at the head of its lane"
         line.pop(0)
+        self._through(item)
         if line:
             self._head(line[0])
         else:
-            del self._lines[key]
+            del self._lines[item.key]
         self._report_all()
+        self._work_soon()
 
     def _report_all(self) -> None:
         for span in list(self._open):
             self._report(span)
 
-    def _report(self, span: int) -> None:
+    def _report(self, span: Span) -> None:
         """Once nothing of a span can run now; what is queued behind a blocked head is held."""
-        if self._open.get(span) != 0:
+        left = self._open.get(span)
+        if left is None or self._undealt[span] or (left and not self._hold):
             return
-        behind: list[At] = []
-        for line in self._lines.values():
-            mine = [at for at in line if at.span == span]
+        behind: list[Item] = []
+        for line in self._lines.values() if left else ():
+            mine = [item for item in line if item.at.span == span.number]
             if mine and line[0] not in self._hold:
                 return
-            behind += [at for at in mine if at not in self._known]
-        side = self.side
-        ats = [At(span, nth) for nth in range(len(side.spans[span]))]
-        filtered = sum(side.marks.get(at) is Mark.FILTERED for at in ats if at not in self._known)
-        self._known |= set(behind)
-        del self._open[span]
-        last = side.at[ats[-1]].position if ats else None
-        held = tuple(side.named(at) for at in sorted(behind))
-        self.say(SpanDone(span, len(ats), None if last is None else Position(last), filtered, held))
+            behind += [item for item in mine if item not in self._known]
+        filtered = sum(item.mark == FILTERED for item in span.items if item not in self._known)
+        self._known.update(behind)
+        del self._open[span], self._undealt[span]
+        last = Position(span.items[-1].track.position) if span.items else None
+        held = tuple(item.named for item in sorted(behind, key=_place))
+        self.say(SpanDone(span.number, len(span.items), last, filtered, held))
 
     # -- running -----------------------------------------------------------------------
 
-    def begin(self) -> None:
-        side, dice = self.side, self.side.world.dice
-        ats: list[At] = []
-        while len(ats) < self.batch_max and (self._forced or (self._ready and self.limit != 0)):
+    @property
+    def _can_begin(self) -> bool:
+        return self._calls < self.width and bool(self._forced or (self._ready and self.limit != 0))
+
+    def _begin(self) -> None:
+        items: list[Item] = []
+        while len(items) < self.batch_max and (self._forced or (self._ready and self.limit != 0)):
             if self._forced:
-                ats.append(self._forced.pop(0))
+                items.append(self._forced.pop(0))
                 continue
-            ats.append(self._ready.pop(dice.randrange(len(self._ready))))
+            items.append(self._ready.pop(self.world.below(len(self._ready))))
             if self.limit:
                 self.limit -= 1
         runs = []
-        for at in sorted(ats):
-            side.world.oracle.starts(side, side.at[at], in_lane=True)
-            side.marks[at] = Mark.RUNNING
-            run = self.running[at] = Run(at, side.at[at], side.world.now)
+        for item in sorted(items, key=_place) if len(items) > 1 else items:
+            self.world.oracle.starts(self.seat.stream, item.track, in_lane=True)
+            item.mark = RUNNING
+            run = self.running[item] = self.process.runs[item] = Run(item, self.world.now)
             runs.append(run)
-        self.calls.append(Call(runs))
+        self._calls += 1
+        self._soon(self._step, Call(runs))
 
-    def step(self, call: Call) -> None:
-        """Effect, then mark, then report: any two may have a death between them."""
-        run = call.unfinished()
-        if run is not None:
-            self._end(run)
-        elif (span := call.halving.next_run()) is not None:
-            self._call(call, call.runs[span[0] : span[1] + 1])
+    def _step(self, call: Call) -> None:
+        """Effect, then mark, then word: any two may have a death between them."""
+        for run in call.runs:
+            if run.stage not in ("begun", "over"):
+                self._end(run)
+                break
         else:
-            self.calls.remove(call)
-            self._report_all()
+            span = call.halving.next_run()
+            if span is None:
+                self._calls -= 1
+                self._report_all()
+                self._work_soon()
+                return
+            if not self._runs(call, call.runs[span[0] : span[1] + 1]):
+                return
+        self._soon(self._step, call)
 
-    def _call(self, call: Call, runs: list[Run]) -> None:
-        world = self.side.world
-        if world.now > runs[0].began and call.runs[0].stage != "begun":
+    def _runs(self, call: Call, runs: list[Run]) -> bool:
+        """Call the processor. False: it does not come back."""
+        world = self.world
+        if not call.first:
             for run in runs:
                 run.began = world.now
+        call.first = False
         stages = []
         for run in runs:
-            company = len(self.running) > 1 or len(self.process.running()) > 1
-            stage = world.outcome(self.side, run, in_lane=True, company=company)
+            stage = world.outcome(self.seat.stream, run, process=self.process)
             if stage == "crash":
-                world.kill(self.process)
-                return
-            if stage == "hang":
-                call.hangs = True
-                return
+                self.process.kill("signal")
+                return False
+            if stage in ("hang", "freeze"):
+                self.process.hangs(run, frozen=stage == "freeze")
+                return False
             stages.append(stage)
             if stage not in ("ok", "filtered"):
                 break
@@ -281,37 +346,46 @@ class Lanes:
         if ok:
             for run, stage in zip(runs, stages, strict=True):
                 if stage == "ok":
-                    world.oracle.takes_effect(self.side, run.track)
+                    world.oracle.takes_effect(run.item.track)
                 run.stage = stage
         elif culprit is not None:
             call.runs[culprit].stage = stages[0]
+        return True
 
     def _end(self, run: Run) -> None:
-        side, at, now = self.side, run.at, self.side.world.now
+        item, track, now = run.item, run.item.track, self.world.now
         match run.stage:
             case "ok" | "filtered":
-                side.marks[at] = Mark.DONE if run.stage == "ok" else Mark.FILTERED
-                run.track.running = False
+                item.mark = DONE if run.stage == "ok" else FILTERED
+                track.running = False
                 if run.stage == "ok":
                     self._last_success = (run.began, now)
                     if self.curious:
                         self.say(Witnessed(run.began, now))
                 run.stage = "marked"
             case "marked":
-                run.stage = "over"
-                del self.running[at]
-                if at in self._known:
-                    self.say(Done(at, side.marks[at] is Mark.FILTERED))
-                self._leave(at)
+                self._over(run)
+                if item in self._known:
+                    self.say(Done(item.at, item.mark == FILTERED))
+                self._leave(item)
             case "said":
-                run.stage = "over"
-                side.marks[at] = Mark.FAILED
-                del self.running[at]
+                item.mark = FAILED
+                self._over(run)
                 self._report_all()
             case stage:
                 run.stage = "said"
-                run.track.running = False
+                track.running = False
                 if self._last_success is not None:
                     self.say(Witnessed(*self._last_success))
-                self._block(at)
-                self.say(Failed(side.named(at), CAUSES[stage], run.began, now, run.like, retry_after_s=0.2))
+                self._block(item)
+                failed = Failed(item.named, CAUSES[stage], run.began, now, retry_after_s=0.2)
+                self.say(failed, run.like)
+
+    def _over(self, run: Run) -> None:
+        run.stage = "over"
+        del self.running[run.item], self.process.runs[run.item]
+        self._read_soon()
+
+
+def _place(item: Item) -> At:
+    return item.at

@@ -6,49 +6,111 @@ Nothing here looks into the core: it is told what runs, what takes effect and wh
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from streamheal.core.healer import Healer
 from streamheal.core.messages import Verdict
 from tests.simulation.generate import GUILTY, INNOCENT, Down, Rec
 
 if TYPE_CHECKING:
-    from tests.simulation.side import Side
+    from streamheal.runtime.figures import ShardFigures
+    from streamheal.runtime.shard import ShardRun
     from tests.simulation.world import World
 
 
 class Violation(Exception):
-    """The core broke a promise."""
+    """A promise was broken."""
 
 
-@dataclass(eq=False)
 class Track:
-    """One record's true story. What stands below `fate` is of this life of the host."""
+    """One record's true story. What `new_life` sets is of this reading of its shard.
 
-    rec: Rec
-    position: int
-    prev: Track | None = field(default=None, repr=False)  # the record before it in its lane
-    ever: str = ""  # the first thing that settled it: effect, filtered or stored
-    times: int = 0
-    fate: str = ""
-    runs: int = 0
-    excused: int = 0  # failures, and deaths of processes it ran in
-    kills: int = 0
-    shared: bool = False  # it ran in a worker that died
-    own: bool = False  # its last failure was its own, and not an outage's
-    hit_by: set[Down] = field(default_factory=set, repr=False)
-    failed: list[tuple[str, str]] = field(default_factory=list, repr=False)  # cause, likeness of each counted try
-    first_failed_at: float = float("inf")
-    running: bool = False
+    Attributes:
+        prev: The record before it in its lane.
+        ever: The first thing that settled it, in any life: effect, filtered or stored.
+        excused: Failures, and deaths of processes it ran in: each is worth one more run.
+        shared: It ran in a worker that died.
+        alone: Its last run was.
+        own: Its last failure was its own, and not an outage's.
+        unclear: It was hit by what nobody can tell from poison.
+        failed: Cause and likeness of each counted try.
+    """
+
+    __slots__ = (
+        "alone", "ever", "excused", "failed", "fate", "first_failed_at", "hit_by", "judged", "kills", "own", "position",
+        "prev", "rec", "running", "runs", "shared", "stream", "times", "unclear",
+    )  # fmt: skip
+
+    def __init__(self, stream: Stream, rec: Rec, position: int, prev: Track | None) -> None:
+        self.stream, self.rec, self.position, self.prev = stream, rec, position, prev
+        self.ever, self.times = "", rec.times
+        self.unclear = False
+        self.new_life()
 
     def new_life(self) -> None:
         self.fate, self.runs, self.excused, self.kills = "", 0, 0, 0
-        self.shared = self.running = self.own = False
-        self.hit_by, self.failed, self.first_failed_at = set(), [], float("inf")
+        self.alone = self.shared = self.running = self.own = self.judged = False
+        self.hit_by: set[Down] = set()
+        self.failed: list[tuple[str, str]] = []
+        self.first_failed_at = float("inf")
 
     @property
     def name(self) -> str:
         return f"record {self.position} ({self.rec.kind}, {self.rec.key})"
+
+
+class Stream:
+    """One shard of the stream: its records, and all of it that is durable.
+
+    Attributes:
+        checkpoint: Position of the last record that is durably passed.
+        finished: Complete.
+        run: The runtime's present run of it, if there is one.
+    """
+
+    def __init__(self, world: World, number: int, records: tuple[Rec, ...], parent: Stream | None) -> None:
+        self.number, self.shard_id, self.parent = number, f"shard-{number}", parent
+        self.tracks: list[Track] = []
+        self.checkpoint = self.began_after = self._checked = 0
+        self.finished = self.has_children = False
+        self.nobody_else: set[int] = set()  # innocents, by position, of whom nobody was left to ask
+        self.deaths = 0
+        self.born_at = 0.0
+        self.witnessed_since = float("-inf")
+        self.run: ShardRun | None = None
+        self._ordering = world.spec.ordering
+        self._last_of: dict[str, Track] = {}
+        if parent is not None:
+            parent.has_children = True
+            self._last_of.update(parent._last_of)
+        for rec in records:
+            self.append(rec)
+
+    def append(self, rec: Rec) -> None:
+        position = len(self.tracks) + 1
+        lane = {"key": rec.key, "shard": "", "none": f"{self.number}/{position}"}[self._ordering]
+        track = self._last_of[lane] = Track(self, rec, position, self._last_of.get(lane))
+        self.tracks.append(track)
+
+    def begins(self, now: float) -> None:
+        """It is read anew, knowing only what is durable."""
+        self.born_at, self.began_after = now, self.checkpoint
+        self.witnessed_since = float("-inf")
+        self.run = None
+        for track in self.tracks:
+            track.new_life()
+
+    @property
+    def healer(self) -> Healer | None:
+        return None if self.run is None else self.run.healer
+
+    def unchecked(self, position: int) -> Track | None:
+        """The first record up to this position that nothing has settled."""
+        while self._checked < min(position, len(self.tracks)):
+            if not self.tracks[self._checked].ever:
+                return self.tracks[self._checked]
+            self._checked += 1
+        return None
 
 
 class Oracle:
@@ -57,130 +119,173 @@ class Oracle:
         self._spec = world.spec
         self.seen: Counter[str] = Counter()
 
+    def fail(self, why: str) -> NoReturn:
+        self._world.violation = Violation(why)
+        self._world.ring()
+        raise self._world.violation
+
     # -- running -----------------------------------------------------------------------
 
-    def starts(self, side: Side, track: Track, in_lane: bool) -> None:
+    def starts(self, stream: Stream, track: Track, in_lane: bool) -> None:
         if track.running:
-            raise Violation(f"{track.name} runs twice at once")
+            self.fail(f"{track.name} runs twice at once")
         if track.fate == "stored":
-            raise Violation(f"{track.name} runs after it was set aside")
-        before = track.prev
-        if before is not None and before.position > side.began_after and not before.fate:
-            raise Violation(f"{track.name} runs while {before.name} is open")
+            self.fail(f"{track.name} runs after it was set aside")
+        self._in_turn(track, "runs")
         if in_lane and track.shared:
-            raise Violation(f"{track.name} is in a worker again after a death it shared")
-        track.running = True
+            self.fail(f"{track.name} is in a worker again after a death it shared")
+        track.running, track.alone = True, not in_lane
         track.runs += 1
         if track.runs > 1 + track.excused:
-            raise Violation(f"{track.name} ran {track.runs} times, excused {track.excused}")
+            self.fail(f"{track.name} ran {track.runs} times, excused {track.excused}")
 
-    def takes_effect(self, side: Side, track: Track) -> None:
+    def _in_turn(self, track: Track, does: str) -> None:
+        before = track.prev
+        if before is None or (before.stream is track.stream and before.position <= track.stream.began_after):
+            return
+        if not (before.fate if before.stream is track.stream else before.ever):
+            self.fail(f"{track.name} {does} while {before.name} is open")
+
+    def takes_effect(self, track: Track) -> None:
         track.fate = track.fate or "effect"
         if track.ever == "effect":
             return
         if track.prev is not None and not track.prev.ever:
-            raise Violation(f"{track.name} takes effect before {track.prev.name}")
+            self.fail(f"{track.name} takes effect before {track.prev.name}")
         track.ever = "effect"
 
     def killed(self, track: Track) -> None:
         track.kills += 1
         if track.rec.kind == "crash" and track.kills > 1:
-            raise Violation(f"{track.name} killed {track.kills} workers")
+            self.fail(f"{track.name} killed {track.kills} workers")
 
     # -- deciding ----------------------------------------------------------------------
 
-    def judged(self, side: Side, track: Track, verdict: Verdict) -> None:
+    def judged(self, track: Track, verdict: Verdict) -> None:
+        if track.judged:
+            return
+        track.judged = True
         self.seen[verdict.name] += 1
         if (verdict is Verdict.STAYS) != (self._spec.policy.replaying and verdict is not Verdict.SAID_SO):
-            raise Violation(f"{track.name}: {verdict.name}, replaying: {self._spec.policy.replaying}")
+            self.fail(f"{track.name}: {verdict.name}, replaying: {self._spec.policy.replaying}")
         if track.fate == "stored" or track.running:
-            raise Violation(f"{track.name} is set aside, but it {track.fate or 'runs'}")
+            self.fail(f"{track.name} is set aside, but it {track.fate or 'runs'}")
         if verdict is Verdict.STAYS:
             return
+        self._as_the_rules_say(track, verdict)
         kind = track.rec.kind
         if kind in GUILTY and (track.own or kind not in ("flaky", "perhaps")):
             return
-        if not self._excusable(side, track, verdict):
-            raise Violation(f"innocent blamed: {track.name}, {verdict.name}")
-        self.seen["innocents"] += 1
+        excuse = self._excuse(track, verdict)
+        if not excuse:
+            self.fail(f"innocent blamed: {track.name}, {verdict.name}")
+        self.seen[f"innocent: {verdict.name}, {excuse}"] += 1
 
-    def _excusable(self, side: Side, track: Track, verdict: Verdict) -> bool:
-        """What nobody could have known (docs/judging.md, "What cannot be promised")."""
-        now = self._world.now
-        begun = [down for down in self._spec.outages if down.shard in (None, side.number) and down.since <= now]
+    def _as_the_rules_say(self, track: Track, verdict: Verdict) -> None:
+        """What docs/judging.md asks for, whoever it is."""
+        if verdict is not Verdict.SAID_SO and not track.alone:
+            self.fail(f"{track.name}: {verdict.name}, but its last try was not alone")
+        healer = track.stream.healer
         if verdict is Verdict.NOBODY_ELSE:
-            side.nobody_else += 1
-            return side.nobody_else <= len(begun)
-        # Two outages with one fingerprint, and a success between them.
-        return verdict is Verdict.LEFT_OVER and len(track.hit_by) > 1
+            if healer is not None and healer.undecided:
+                self.fail(f"{track.name}: {verdict.name}, but others are undecided")
+            self._world.provoke()
 
-    def checkpointed(self, side: Side, position: int) -> None:
-        for track in side.tracks[side.checked :]:
-            if track.position > position:
-                break
-            if not track.ever:
-                raise Violation(f"checkpoint {position} passes {track.name}")
-            side.checked += 1
+    def _excuse(self, track: Track, verdict: Verdict) -> str:
+        """What nobody could have known (docs/judging.md, "What cannot be promised"); empty: it could be known."""
+        now, stream = self._world.now, track.stream
+        if track.unclear:
+            return "an outage of what only some use"
+        if verdict is Verdict.NOBODY_ELSE:
+            begun = [down for down in self._spec.outages if down.shard in (None, stream.number) and down.since <= now]
+            stream.nobody_else.add(track.position)  # the host may die before it is stored: judged again, it is the same
+            return "one outage" if len(stream.nobody_else) <= len(begun) else ""
+        return "outages that look alike" if verdict is Verdict.LEFT_OVER and len(track.hit_by) > 1 else ""
 
-    def stopped(self, side: Side) -> None:
-        """The next owner starts exactly at the first open record."""
-        first = next((at for at, track in side.at.items() if track.position == side.checkpoint + 1), None)
-        if first is not None and side.knows_settled(first):
-            raise Violation(f"stopped at {side.checkpoint}, but {side.at[first].name} is settled")
+    def checkpointed(self, stream: Stream, position: int) -> None:
+        passed = stream.unchecked(position)
+        if passed is not None:
+            self.fail(f"checkpoint {position} passes {passed.name}")
+        if position > len(stream.tracks):
+            self.fail(f"checkpoint {position} is beyond the last record")
 
-    def stored(self, side: Side, track: Track) -> None:
-        before = track.prev
-        if before is not None and before.position > side.began_after and not before.fate:
-            raise Violation(f"{track.name} is stored before {before.name}")
+    def stored(self, track: Track) -> None:
+        track.ever = track.ever or "stored"
+        if track.judged:  # else it was so in an earlier reading of its shard, and the write was long on its way
+            self._in_turn(track, "is stored")
+            track.fate = track.fate or "stored"
 
-    def complete(self, side: Side) -> None:
-        for track in side.tracks:
-            if not track.ever:
-                raise Violation(f"complete, but {track.name} is open")
-        if side.tracks and side.checkpoint != side.tracks[-1].position:
-            raise Violation(f"complete, but the checkpoint is {side.checkpoint}")
+    def left_in_order(self, stream: Stream, settled: set[int]) -> None:
+        """The next owner starts exactly at the first open record. `settled`: positions, as the host knows."""
+        if stream.checkpoint + 1 in settled:
+            name = stream.tracks[stream.checkpoint].name
+            self.fail(f"left at {stream.checkpoint}, but {name} is settled")
+
+    def complete(self, stream: Stream) -> None:
+        passed = stream.unchecked(len(stream.tracks))
+        if passed is not None:
+            self.fail(f"complete, but {passed.name} is open")
+        if stream.checkpoint != len(stream.tracks):
+            self.fail(f"complete, but the checkpoint is {stream.checkpoint}")
 
     # -- the books ---------------------------------------------------------------------
 
-    def audit(self, side: Side) -> None:
-        ledger = side.core.ledger
+    def audit(self, healer: Healer) -> None:
+        ledger = healer.ledger
         if ledger.read != ledger.done + ledger.quarantined + ledger.filtered + ledger.in_flight:
-            raise Violation("read is not done + quarantined + filtered + in flight")
-        if ledger.in_flight != sum(span.left for span in ledger.spans.values()):
-            raise Violation("in flight differs from what is left of the spans")
+            self.fail("read is not done + quarantined + filtered + in flight")
+        left = 0
+        for span in ledger.spans.values():
+            left += span.left
+        if ledger.in_flight != left:
+            self.fail("in flight differs from what is left of the spans")
         if ledger.size < 0 or (not ledger.spans and (ledger.size or ledger.unreported or ledger.uncounted)):
-            raise Violation("nothing is open, but sizes or counts are left")
+            self.fail("nothing is open, but sizes or counts are left")
+
+    def scraped(self, figures: list[ShardFigures]) -> None:
+        """What people are shown adds up at every moment."""
+        for shard in figures:
+            if shard.read != shard.done + shard.quarantined + shard.filtered + shard.in_flight:
+                self.fail(f"the figures of {shard.shard_id} do not add up: {shard}")
+            if min(shard.read, shard.done, shard.quarantined, shard.filtered, shard.in_flight) < 0:
+                self.fail(f"a figure of {shard.shard_id} is negative: {shard}")
 
     # -- the end -----------------------------------------------------------------------
 
-    def at_the_end_of_time(self, side: Side) -> None:
+    def at_the_end_of_time(self, stream: Stream) -> None:
         """Only what needs a human may be left: bad records, of which nobody can tell."""
-        core = side.core
-        left = [side.at[at] for at in core.undecided]
-        story = f"shard {side.number} at {self._world.now:.0f} s, step {self._world.steps}: " + (
-            f"{core.needs_human=} {core.paused=} left {[track.name for track in left]}"
-        )
-        if self._world.now - side.born_at < 1_000:
+        run, healer, world = stream.run, stream.healer, self._world
+        if world.now - stream.born_at < 1_000:
             return  # nobody can have decided anything yet
-        if self._world.now < 8_000 or not core.needs_human or not left:
-            raise Violation(f"stuck: {story}")
-        if any(track.rec.kind in INNOCENT for track in left):
-            raise Violation(f"an innocent is left: {story}")
-        alone = len(self._world.unfinished()) == 1
-        if alone and not core.doubt and len(left) == 1 and not core.ledger.unreported:
-            raise Violation(f"the only one undecided is left: {story}")
-        if alone and not core.ledger.unreported:
-            self._left_over(side, left, story)
+        if stream.parent is not None and not stream.parent.finished:
+            return
+        if run is None or healer is None:
+            self.fail(f"stuck: shard {stream.number} is not run at {world.now:.0f} s")
+        if healer.over and healer.needs_human:
+            return  # stopped, and a human was called
+        left = [run.seat.items[at].track for at in healer.undecided]  # type: ignore[attr-defined]  # it is our seat
+        story = f"shard {stream.number} at {world.now:.0f} s: " + (
+            f"{run.needs_human=} {healer.paused=} left {[track.name for track in left]}"
+        )
+        if not healer.needs_human or not left:
+            self.fail(f"stuck: {story}")
+        if not world.broken and any(track.rec.kind in INNOCENT and not track.unclear for track in left):
+            self.fail(f"an innocent is left: {story}")
+        alone = len(world.unfinished()) == 1
+        if alone and not healer.doubt and len(left) == 1 and not healer.ledger.unreported:
+            self.fail(f"the only one undecided is left: {story}")
+        if alone and not healer.ledger.unreported:
+            self._left_over(left, story)
         self.seen["needs a human"] += 1
 
-    def _left_over(self, side: Side, left: list[Track], story: str) -> None:
-        unfollowed = Counter(track.failed[-1] for track in left if not self._followed(side, track))
+    def _left_over(self, left: list[Track], story: str) -> None:
+        unfollowed = Counter(track.failed[-1] for track in left if not self._followed(track))
         if max(unfollowed.values(), default=0) > 1:
             return
         for track in left:
-            if self._followed(side, track) and len(set(track.failed)) == 1 and track.rec.kind != "perhaps":
-                raise Violation(f"{track.name} failed in one way while others succeeded, and is left: {story}")
+            if self._followed(track) and len(set(track.failed)) == 1 and track.rec.kind != "perhaps":
+                self.fail(f"{track.name} failed in one way while others succeeded, and is left: {story}")
 
     @staticmethod
-    def _followed(side: Side, track: Track) -> bool:
-        return side.witnessed_since >= track.first_failed_at
+    def _followed(track: Track) -> bool:
+        return track.stream.witnessed_since >= track.first_failed_at

@@ -1,37 +1,35 @@
-"""The core, driven through generated worlds by an oracle that knows the truth in them."""
+"""The runtime, driven through generated worlds by an oracle that knows the truth in them."""
 
 from __future__ import annotations
-
-from collections import Counter
 
 import pytest
 
 from streamheal.core.messages import Verdict
+from tests.simulation.crowd import run
 from tests.simulation.generate import make
-from tests.simulation.shrink import failure, shrink, story
-from tests.simulation.world import World
+from tests.simulation.shrink import shrink, story
 
-WORLDS, PARTS = 320, 8
+WORLDS, PARTS = 2_000, 10
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_in_no_world_is_a_record_lost_overtaken_or_an_innocent_blamed(part: int) -> None:
     """A failing world is shrunk, and told to its end."""
-    for seed in range(part, WORLDS, PARTS):
-        if failure(make(seed)):
-            pytest.fail(f"world {seed} fails; the smallest like it:\n{story(shrink(make(seed)))}", pytrace=False)
+    many = WORLDS // PARTS
+    for seed, _ in run(part * many, many).failed:
+        pytest.fail(f"world {seed} fails; the smallest like it:\n{story(shrink(make(seed)))}", pytrace=False)
 
 
 def test_the_worlds_are_rich_enough_to_mean_something() -> None:
-    """Every verdict is given, workers die, hosts start again, and now and then a human is needed."""
-    seen: Counter[str] = Counter()
-    for seed in range(80):
-        seen += World(make(seed)).run().oracle.seen
-    # Hosts here die by chance, and never of a record.
+    """Every verdict is given, workers and hosts die, and now and then a human is needed."""
+    seen = run(0, 150).seen
     assert {verdict.name for verdict in Verdict} - {"KILLED_HOSTS"} <= set(seen)
-    assert seen["worker deaths"] > 50
-    assert seen["lives"] > 60
-    assert seen["humans called"] > 5
+    assert seen["worker deaths"] > 100
+    assert seen["host deaths"] > 20
+    assert seen["lives"] > 200
+    assert seen["halts"] > 5
+    assert seen["shard_stopped"] > 0
+    assert seen["human_called"] > 20
 
 
 def test_a_world_is_a_pure_function_of_its_seed() -> None:

@@ -1,288 +1,391 @@
-"""Time, processes, cells, a store and an engine around the core; carries out what it decides."""
+"""Lives of a host, one after another, and the world around them: time, what running does, what dies.
+
+A life is the real `Runtime` over made-up workers, engine, stores and clock. When the host dies
+the loop is thrown away, and the next life begins from what is durable.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
-from streamheal.core.host import Host
-from streamheal.core.messages import Cause, Decision, Event, Quarantine, Signal, SpanCounted, WorkerDied
-from tests.simulation.generate import Rec, Spec
-from tests.simulation.lanes import Lanes, Mark, Run
-from tests.simulation.oracle import Oracle, Track
-from tests.simulation.side import Side
+from streamheal.attempts import Attempt
+from streamheal.core.messages import At, Quarantine
+from streamheal.quarantine.envelope import Code, Envelope
+from streamheal.quarantine.seal import seal
+from streamheal.records import Record, Shard
+from streamheal.runtime.chronicle import Chronicle
+from streamheal.runtime.keeper import Keeper
+from streamheal.runtime.runtime import Runtime
+from streamheal.state.ledgers import Starts
+from streamheal.state.marks import Marks
+from streamheal.workers.port import Listener
+from tests.simulation.clock import Loop
+from tests.simulation.engine import SimEngine
+from tests.simulation.generate import Fault, Spec
+from tests.simulation.lanes import SETTLED, Run
+from tests.simulation.oracle import Oracle, Stream, Track, Violation
+from tests.simulation.pool import Process, SimPool
+from tests.simulation.seat import SimSeat
+from tests.simulation.stores import NoThreads, SimShelf, SimState
+from tests.simulation.watch import Log, watched
 
-DEADLINE_S = 30.0
-TIME_MAX, STEPS_MAX, RECORDS_MAX = 8_000.0, 60_000, 500
+T = TypeVar("T")
+TIME_MAX, STEPS_MAX = 4_000.0, 150_000
+_NEVER = 1 << 60
+_UNREADY_MAX = 6
+_LOOK_S = 5.0  # how often the runtime looks whether all is done: a world that waits for hours must cost little
+_WRITTEN_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class Process:
-    """A worker process, of one shard or of all."""
+class HostDied(Exception):
+    """The host is no more, at this very step."""
 
-    def __init__(self) -> None:
-        self.lanes: list[Lanes] = []
-        self.frozen = False
 
-    def running(self) -> list[Run]:
-        return [run for lanes in self.lanes for run in lanes.running.values()]
+class TimeUp(Exception):
+    """Whatever is open now stays so."""
+
+
+class Life:
+    """One host, from its start to its end."""
+
+    def __init__(self, world: World) -> None:
+        self.loop = Loop(world.now, world.dice, world.slow, world.alarm, world.steps)
+        self.pool = SimPool(world)
+        self.engine = SimEngine(world)
+        chronicle = Chronicle(Log(world))
+        self.keeper = Keeper(SimShelf(world), chronicle, executor=NoThreads())
+        self.runtime = Runtime(
+            engine=self.engine,
+            pool=self.pool,
+            policy=world.spec.policy,
+            keeper=self.keeper,
+            seal=Sealer(world),
+            starts=Starts(world.state, "app", "orders"),
+            marks=Marks(world.state, "app", "orders"),
+            chronicle=chronicle,
+            until_caught_up=world.spec.ends == "caught up",
+            clock=self.loop.time,
+            wall_clock=self.loop.time,
+            dice=world.dice.random,
+            look_s=_LOOK_S,
+        )
+
+    async def _drive(self) -> None:
+        """As `runtime.driving.drive` does."""
+        try:
+            await self.runtime.run()
+        finally:
+            await self.keeper.close()
+            await self.pool.close()
+
+    def run(self) -> None:
+        """Returns when the run has ended; raises what ended it otherwise."""
+        main = self.loop.create_task(self._drive())
+        self.loop.run_until(main)
+        main.result()
+
+
+class Sealer:
+    """Implements `runtime.surroundings.Seal`, with the real envelope, and tells the oracle of each verdict."""
+
+    code = Code(processor="app", version=None, python="3", packages={}, config_hash="")
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def id_of(self, record: Record, shard: Shard) -> str:
+        return f"{shard.shard_id}/{record.sequence_number}"
+
+    def __call__(
+        self, record: Record, shard: Shard, decision: Quarantine, attempts: list[Attempt], masked: bytes | None
+    ) -> Envelope:
+        stream = self._world.stream(shard.shard_id)
+        self._world.oracle.judged(stream.tracks[int(record.sequence_number) - 1], decision.verdict)
+        return seal(
+            record,
+            application="app",
+            stream=shard.stream,
+            decision=decision,
+            attempts=attempts,
+            code=self.code,
+            host="host",
+            now=_WRITTEN_AT,
+            masked=masked,
+        )
 
 
 class World:
     def __init__(self, spec: Spec, transcript: list[str] | None = None) -> None:
         self.spec, self.transcript = spec, transcript
         self.dice = random.Random(spec.seed + 1)
-        self.now, self.steps, self.deaths = 0.0, 0, 0
+        self._random, self._pace_s = self.dice.random, spec.pace_s
         self.oracle = Oracle(self)
-        self.host = Host(spec.policy)
-        self.likeness: dict[Track, str] = {}
-        self.condemned: list[Process] = []
+        self.violation: Violation | None = None
+        self.state = SimState(self)
         self.broken = False
-        self._processes: dict[int, Process] = {}
-        self.sides: list[Side] = []
+        self.streams: list[Stream] = []
         for number, records in enumerate(spec.shards):
-            self.sides.append(Side(self, number, records))
+            parent = self.streams[0] if spec.children and number else None
+            self.streams.append(Stream(self, number, records, parent))
+        self._by_id = {stream.shard_id: stream for stream in self.streams}
+        self._faults = list(spec.faults)
+        self._unready = 0
+        self._time_up = self._deployed = self._memory_short = False
+        self._life: Life | None = None
 
-    def note(self, line: str, worth: bool = True) -> None:
-        if self.transcript is not None and worth:
+    # -- what everything in it asks for --------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        return self._life.loop.now if self._life is not None else 0.0
+
+    @property
+    def steps(self) -> int:
+        return self._life.loop.steps if self._life is not None else 0
+
+    @property
+    def life(self) -> Life:
+        assert self._life is not None
+        return self._life
+
+    def stream(self, shard_id: str) -> Stream:
+        return self._by_id[shard_id]
+
+    def unfinished(self) -> list[Stream]:
+        return [stream for stream in self.streams if not stream.finished]
+
+    def after(self, delay_s: float, call: Callable[..., object], *what: Any) -> None:
+        self.life.loop.call_later(delay_s, call, *what)
+
+    def note(self, line: str) -> None:
+        if self.transcript is not None:
             self.transcript.append(line)
 
-    def process_of(self, side: Side) -> Process:
-        return self._processes.setdefault(-1 if self.spec.shared else side.number, Process())
+    def chance(self, share: float) -> bool:
+        return self._random() < share
 
-    def unfinished(self) -> list[Side]:
-        return [side for side in self.sides if not side.finished]
+    def below(self, number: int) -> int:
+        return int(self._random() * number)
 
-    # -- what running does -------------------------------------------------------------
+    def pick(self, several: Sequence[T]) -> T:
+        return several[int(self._random() * len(several))]
 
-    def outcome(self, side: Side, run: Run, *, in_lane: bool, company: bool) -> str:
-        """What becomes of this try: ok, filtered, raise, poison, throttle, hang or crash."""
-        track, kind, dice = run.track, run.track.rec.kind, self.dice
+    def latency(self) -> float:
+        """Of one step in a worker, or of one word on its way; now and then it takes far longer."""
+        wait_s = self._random() * self._pace_s
+        return wait_s if self._random() < 0.98 else min(1.0, wait_s * 100)
+
+    def slow(self) -> float:
+        """Of half a call to a store, a state or a stream."""
+        return self._random() * self._pace_s * self.pick((1, 10, 1000)) / 2
+
+    def start_s(self) -> float:
+        """Until a process runs: at once where a spare stands by."""
+        return self.pick((0.0, 0.0, self._pace_s, 2.0))
+
+    def away_s(self) -> float:
+        """Until a shard that was taken away comes back."""
+        return self.pick((0.0, self._pace_s, 5.0))
+
+    def initialize(self) -> str:
+        """How `initialize` ends: well, `unready` (it raises), or `crash`."""
+        if self._unready < _UNREADY_MAX and self.chance(self.spec.unready):
+            self._unready += 1
+            return self.pick(("unready", "unready", "crash"))
+        return ""
+
+    def lane(self, track: Track, at: At) -> object:
+        ordering = self.spec.ordering
+        return track.rec.key if ordering == "key" else at if ordering == "none" else "shard"
+
+    def watch(self, seat: SimSeat, listener: Listener) -> None:
+        seat.stream.run = listener  # type: ignore[assignment]  # in a runtime it is a ShardRun
+        watched(self, seat.stream)
+
+    # -- what running does ---------------------------------------------------------------
+
+    def outcome(self, stream: Stream, run: Run, process: Process | None) -> str:
+        """What becomes of this try: ok, filtered, raise, poison, throttle, hang, freeze or crash."""
+        track, dice = run.item.track, self._random
+        rec, now = track.rec, self.now
+        kind = rec.kind
         track.own = False
         if kind == "filtered":
             track.ever, track.fate = track.ever or "filtered", "filtered"
             return "filtered"
-        if self.broken and not in_lane:
+        if process is None and (self.broken or self._short_of_memory(track)):
+            run.like = "SIGKILL"
             return "crash"
         for down in self.spec.outages:
-            if down.hits(side.number, self.now):
+            if down.hits(stream.number, rec.key, now):
                 track.hit_by.add(down)
+                track.unclear |= down.some
                 return self._fails(run, down.how, down.like)
+            if down.runup_s and down.begins(stream.number, now) and dice() < 0.3:
+                track.hit_by.add(down)
+                track.unclear = True
+                return self._fails(run, "raise", down.like)
         track.own = True
+        if kind == "fine":
+            return "ok"
         if kind in ("flaky", "throttle") and track.times:
             track.times -= 1
-            return self._fails(run, "raise" if kind == "flaky" else "throttle", track.rec.like)
-        if kind == "bad" or (kind == "perhaps" and dice.random() < 0.2):
-            return self._fails(run, "raise", track.rec.like)
-        crashes = kind == "crash" or (kind == "company" and company) or (kind == "perhaps" and dice.random() < 0.4)
-        if crashes:
-            if in_lane:
+            return self._fails(run, "raise" if kind == "flaky" else "throttle", rec.like)
+        if kind == "bad" or (kind == "perhaps" and dice() < 0.2):
+            return self._fails(run, "raise", rec.like)
+        company = process is not None and len(process.runs) > 1
+        if kind == "crash" or (kind == "company" and company) or (kind == "perhaps" and dice() < 0.4):
+            if process is not None:
                 self.oracle.killed(track)
             return self._fails(run, "crash", "SIGSEGV")
         if kind == "poison":
-            return self._fails(run, "poison", track.rec.like)
-        if kind == "freeze" and in_lane and side.lanes is not None:
-            side.lanes.process.frozen = True
+            return self._fails(run, "poison", rec.like)
         if kind in ("hang", "freeze"):
-            return self._fails(run, "hang", track.rec.like)
+            return self._fails(run, kind, rec.like)
         return "ok"
 
-    def _fails(self, run: Run, how: str, like: str) -> str:
-        run.like = self.likeness[run.track] = like
-        run.track.excused += how not in ("hang", "crash")  # the death it ends in excuses those
+    def _short_of_memory(self, track: Track) -> bool:
+        """The kernel ends the next cell, once at most for each record: twice is taken for its own doing."""
+        if not self._memory_short or track.kills or track.rec.kind in ("crash", "perhaps"):
+            return False
+        self._memory_short, track.kills = False, 1
+        return True
+
+    @staticmethod
+    def _fails(run: Run, how: str, like: str) -> str:
+        run.like = like
+        run.item.track.excused += how not in ("hang", "freeze", "crash")  # the death it ends in excuses those
         return how
 
-    # -- deaths ------------------------------------------------------------------------
-
-    def kill(self, process: Process, overran: tuple[Run, ...] = (), by_us: bool = False) -> None:
-        """All shards of the process hear of it, after all that was said before."""
-        self.deaths += 1
+    def worker_died(self, process: Process) -> None:
         self.oracle.seen["worker deaths"] += 1
-        runs = process.running()
-        for where in [where for where, one in self._processes.items() if one is process]:
-            del self._processes[where]
-        for run in runs:
-            if run.track.running:
-                run.track.running = False
-                run.track.excused += 1
-                run.track.shared |= not by_us
-        for lanes in list(process.lanes):
-            side = lanes.side
-            side.deaths += 1
-            for event in lanes.outbox:
-                side.tell(event)
-            if side.finished or side.core.over:
-                continue
-            named = [at for at, mark in side.marks.items() if mark is Mark.RUNNING]
-            ended = [(at, mark) for at, mark in side.marks.items() if mark in (Mark.DONE, Mark.FILTERED)]
-            done = tuple((at, mark is Mark.FILTERED) for at, mark in ended)
-            for at in named:
-                side.marks[at] = Mark.OPEN
-            late = tuple(run.at for run in overran if run.at in named and lanes.running.get(run.at) is run)
-            open_spans = side.core.ledger.spans
-            for span in sorted({at.span for at in named} & set(open_spans)):
-                side.tell(SpanCounted(span, len(side.spans[span])))
-            running = tuple(side.named(at) for at in named)
-            side.tell(WorkerDied(self.deaths, running, done, late, len(runs), by_us))
-            if side.halting and not side.core.over:
-                side.lanes = None
-                side.tell(side.left())
-        process.lanes.clear()  # it may be condemned by more than one shard
+        self.note(f"{self.now:9.3f}    PROCESS {process.place} has died: {process.doomed}")
+        for lanes in process.stays:
+            lanes.seat.stream.deaths += 1
 
-    def _restart(self, sides: list[Side]) -> None:
-        for side in sides:
-            if side.finished:
-                continue
-            cautious = side.core.cautious
-            side.suspects = {track.position for track in side.tracks if track.running} if cautious else set()
-            for _, item in side.later:  # a write on its way may have arrived
-                if isinstance(item, Quarantine) and self.dice.random() < 0.5:
-                    track = side.at[item.at]
-                    track.ever = track.ever or "stored"
-            side.begin()
+    def left(self, stream: Stream) -> None:
+        run = stream.run
+        if run is not None and run.healing_ended == "shutdown_requested":
+            items = run.seat.items.values()  # type: ignore[attr-defined]  # it is our seat
+            settled = {item.track.position for item in items if item.settled or item.mark in SETTLED}
+            self.oracle.left_in_order(stream, settled)
 
-    def _fault(self, what: str, which: int) -> None:
-        sides = self.unfinished()
-        match what:
+    # -- faults --------------------------------------------------------------------------
+
+    def ring(self) -> None:
+        """Have `alarm` called before the next step."""
+        if self._life is not None:
+            self._life.loop.alarm_at = 0
+
+    def alarm(self) -> int:
+        if self.violation is not None:
+            raise self.violation
+        if self._time_up:
+            raise TimeUp
+        if self.steps > STEPS_MAX:
+            self.oracle.fail(f"no end to it after {STEPS_MAX} steps, at {self.now:.0f} s")
+        while self._faults and self._faults[0].step <= self.steps:
+            fault = self._faults.pop(0)
+            self.note(f"{self.now:9.3f}    FAULT {fault}")
+            self._strike(fault)
+        return self._faults[0].step if self._faults else STEPS_MAX
+
+    def provoke(self) -> None:
+        """What was just decided must be known to the next life: now and then that begins at once."""
+        if self.spec.restless and self.chance(0.5):
+            self._faults.insert(0, Fault(self.steps + self.below(100), "host", 0))
+            self.ring()
+
+    def _strike(self, fault: Fault) -> None:
+        life, streams = self.life, self.unfinished()
+        match fault.what:
             case "kill":
-                processes = [process for process in self._processes.values() if process.lanes]
-                if processes:
-                    self.kill(processes[which % len(processes)])
-            case "oom":  # an out-of-memory killer, once at most for each record
-                cells = [
-                    (side, run)
-                    for side in sides
-                    for run in side.cells.values()
-                    if run.track.rec.kind not in ("crash", "perhaps") and not run.track.kills
-                ]
-                if cells:
-                    side, run = cells[which % len(cells)]
-                    run.track.kills, run.track.own = 1, False
-                    run.like = self.likeness[run.track] = "SIGKILL"
-                    side.cell_died(run, Cause.CRASHED)
+                alive = [process for process in life.pool.places.values() if not process.doomed]
+                if alive:
+                    alive[fault.which % len(alive)].kill("signal")
+            case "oom":
+                self._memory_short = True
             case "broken":
                 self.broken = True  # from now on every process dies as soon as it starts
+                for process in list(life.pool.places.values()):
+                    process.kill("signal")
             case "host":
-                self.host, self._processes = Host(self.spec.policy), {}
-                for side in sides:
-                    side.cells, side.lanes = {}, None
-                self._restart(self.sides)
-            case "lease" | "shutdown" if sides:
-                side = sides[which % len(sides)]
-                if not side.core.over:
-                    side.tell(Signal.LEASE_LOST if what == "lease" else Signal.SHUTDOWN_REQUESTED)
+                raise HostDied
+            case "scrape":
+                self.oracle.scraped(life.runtime.figures())
+            case "deploy":
+                self._deployed = True
+                life.runtime.stop()
+            case "lease" if streams:
+                life.engine.lease_lost(streams[fault.which % len(streams)])
+            case "shutdown" if streams:
+                life.engine.shutdown_requested(streams[fault.which % len(streams)])
 
-    # -- time --------------------------------------------------------------------------
+    def all_finished(self) -> None:
+        if self.spec.ends == "stop":
+            self.after(self.latency(), self.life.runtime.stop)
 
-    def _actions(self) -> list[tuple[Callable[..., None], object]]:
-        found: list[tuple[Callable[..., None], object]] = []
-        for side in self.unfinished():
-            if side.core.over:
-                found.append((self._restart, [side]))  # another owner, or the next deployment
-                continue
-            lanes = side.lanes
-            if lanes is not None and self.now >= lanes.begins_at and not lanes.process.frozen:
-                if lanes.can_read:
-                    found.append((_call, lanes.read))
-                if lanes.can_deal:
-                    found.append((_call, lanes.deal))
-                if lanes.can_begin:
-                    found.append((_call, lanes.begin))
-                found += [(lanes.step, call) for call in lanes.calls if not call.hangs]
-            if lanes is not None and lanes.outbox:
-                found.append((self._deliver, lanes))
-            found += [(side.step_cell, run) for run in side.cells.values() if run.stage != "hang"]
-            found += [(self._acknowledge, (side, item)) for item in side.later if item[0] <= self.now]
-            if side.can_bring:
-                found.append((_call, side.bring))
-        return found
+    def _end_time(self) -> None:
+        self._time_up = True
+        self.ring()
 
-    def _deliver(self, lanes: Lanes) -> None:
-        lanes.side.tell(lanes.outbox.pop(0))
-
-    def _acknowledge(self, what: tuple[Side, tuple[float, Decision | Event]]) -> None:
-        side, item = what
-        side.later.remove(item)
-        side.acknowledged(item[1])
-
-    def _tick(self) -> None:
-        """The host's clock: keeps deadlines, wakes the cores."""
-        for side in self.unfinished():
-            if side.core.over:
-                continue
-            wakes = side.core.wakes_at
-            if wakes is not None and wakes <= self.now:
-                side.tell(Signal.TICKED)
-            for run in list(side.cells.values()):
-                if self.now >= run.began + DEADLINE_S:
-                    side.cell_died(run, Cause.OVERRAN)
-        for process in list(self._processes.values()):
-            late = tuple(run for run in process.running() if self.now >= run.began + DEADLINE_S)
-            if late:
-                self.kill(process, late if self.spec.batch_max == 1 else ())
-
-    def _jump(self) -> None:
-        """Nothing can happen now: on to the next thing that time alone brings about."""
-        times = [self.now + 40]
-        for side in self.unfinished():
-            if side.core.over:
-                continue
-            times.append(side.core.wakes_at or self.now + 40)
-            times += [due for due, _ in side.later]
-            times += [run.began + DEADLINE_S for run in side.cells.values()]
-            times += [track.rec.arrives for track in side.tracks[side.next : side.next + 1]]
-            if side.lanes is not None:
-                times.append(side.lanes.begins_at)
-        times += [run.began + DEADLINE_S for process in self._processes.values() for run in process.running()]
-        self.now = max(self.now + 0.001, min(time for time in times if time > self.now) + 1e-6)
-
-    def _trickle(self) -> None:
-        """Whatever else is open, the stream goes on; at the end its shards end."""
-        every_s = self.spec.trickle_s
-        for side in self.unfinished():
-            if side.core.over or side.next < len(side.tracks):
-                continue
-            settled = side.core.ledger.first_open() is None
-            last = side.tracks[-1]
-            if every_s and not settled and self.now >= last.rec.arrives + every_s and len(side.tracks) < RECORDS_MAX:
-                side.append(Rec(f"t{last.position}", arrives=self.now))
-            elif not side.told_end and (settled or not every_s):
-                side.told_end = True
-                side.tell(Signal.SHARD_ENDED)
+    # -- lives ---------------------------------------------------------------------------
 
     def run(self) -> World:
-        faults = list(self.spec.faults)
-        while self.unfinished():
-            self.steps += 1
-            while faults and faults[0].step <= self.steps:
-                fault = faults.pop(0)
-                self._fault(fault.what, fault.which)
-            if self.steps % 7 == 0:
-                self._tick()
-                self._trickle()
-            self._put_down()
-            found = self._actions()
-            if found:
-                self.now += self.dice.random() * self.spec.pace_s
-                action, what = self.dice.choice(found)
-                action(what)
-            else:
-                self._jump()
-                self._tick()
-                self._trickle()
-            if self.now > TIME_MAX or self.steps > STEPS_MAX:
-                for side in self.unfinished():
-                    self.oracle.at_the_end_of_time(side)
-                break
-        return self
+        while True:
+            life = Life(self)
+            self._life = life
+            life.loop.call_at(TIME_MAX, self._end_time)
+            asyncio._set_running_loop(None)
+            try:
+                life.run()
+            except HostDied:
+                life.loop.die()
+                self._after_death()
+                continue
+            except TimeUp:
+                life.loop.die()
+                for stream in self.unfinished():
+                    self.oracle.at_the_end_of_time(stream)
+                return self
+            except BaseException:
+                life.loop.die()
+                raise
+            if self.violation is not None:
+                raise self.violation
+            if self._has_ended(life):
+                return self
 
-    def _put_down(self) -> None:
-        if self.broken:
-            up = [one for one in self._processes.values() if any(self.now >= lanes.begins_at for lanes in one.lanes)]
-            for process in up:
-                self.kill(process)
-        while self.condemned:
-            self.kill(self.condemned.pop(), by_us=True)
+    def _after_death(self) -> None:
+        self.oracle.seen["host deaths"] += 1
+        if self.violation is not None:
+            raise self.violation
 
-
-def _call(method: Callable[[], None]) -> None:
-    method()
+    def _has_ended(self, life: Life) -> bool:
+        for stream in self.streams:
+            for track in stream.tracks:
+                if track.running:
+                    self.oracle.fail(f"the run has ended, but {track.name} runs")
+        if not self.unfinished():
+            return True
+        if life.runtime.needs_human:
+            self.oracle.seen["needs a human"] += 1
+            return True
+        if self._deployed:
+            self._deployed = False
+            return False
+        if life.engine.away:
+            return False  # its own shards were read to their tips; the others are for the next
+        if self.spec.ends != "caught up":
+            self.oracle.fail("the run has ended by itself, with shards open")
+        for stream in self.streams:
+            missing = stream.unchecked(len(stream.tracks))
+            if missing is not None and stream.run is None:
+                return False  # it came back while the host was ending
+            if missing is not None:
+                self.oracle.fail(f"caught up, but {missing.name} is open")
+        return True

@@ -233,9 +233,11 @@ class App(RecordProcessor):
     async with standing(tmp_path, code, deadline_s=0.2) as stand:
         ear = await cautious(stand)
         ear.bring(1, line([1]))
-        await ear.until(lambda: ear.of(WorkerDied))
+        failed = await ear.failed(At(1, 0))
+        assert failed.cause is Cause.OVERRAN
         (attempt,) = ear.attempts[At(1, 0)]
         assert "in price" in (attempt.stack or "")
+        assert not ear.of(WorkerDied), "it is cancelled, as at full speed"
 
 
 async def test_what_began_between_two_times_of_caution_is_told_of(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
     8 records fail ─► the first 4 succeed: done ─► 2 fail ─► 1 succeeds: done ─► the next fails alone
 
 What succeeded is done and never runs again; who fails alone is the culprit, and is judged like
-any other. Innocents of a failing call may run up to log2(n) times more.
+any other. Innocents of a failing call may run up to log2(n) times more for each culprit in it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,63 @@
+"""What the shards of a host owe each other: news of success, of deaths, and cells."""
+
+from __future__ import annotations
+
+from streamheal.core.host import Host
+from streamheal.core.policy import Policy
+
+
+def test_failures_elsewhere_are_an_outage_only_without_a_success_since() -> None:
+    host = Host()
+    host.failing("b", 1)
+    host.succeeded(5.0)
+    assert host.suspects_an_outage("a", since=5.1)
+    assert not host.suspects_an_outage("a", since=5.0)
+    assert not host.suspects_an_outage("b", since=5.1), "its own failures are its own affair"
+    host.failing("b", 0)
+    assert not host.suspects_an_outage("a", since=5.1)
+
+
+def test_a_death_counts_until_it_is_forgotten() -> None:
+    host = Host()
+    host.died(1, "a", suspects=0, now=10.0)
+    assert host.unexplained("a", since=10.0) == 1
+    assert host.unexplained("a", since=10.1) == 0
+
+
+def test_a_death_is_unexplained_once_all_its_suspects_were_alone_and_none_was_it() -> None:
+    host = Host()
+    for shard_id in ("a", "b"):
+        host.died(1, shard_id, suspects=2, now=10.0)
+    host.heard(1, culprit=False, now=11.0)
+    assert host.unexplained("a", since=0.0) == 0
+    host.heard(1, culprit=False, now=12.0)
+    assert [host.unexplained(shard_id, since=12.0) for shard_id in ("a", "b")] == [1, 1]
+
+
+def test_a_shard_that_leaves_takes_all_of_it_along() -> None:
+    """Its cell, its place in line, its failures and its deaths; also such as another has explained since."""
+    host = Host(Policy(cells_max=2))
+    assert host.take_cell("a")
+    assert host.take_cell("b")
+    assert not host.take_cell("b")
+    assert not host.take_cell("c")
+    host.failing("b", 1)
+    host.died(1, "b", suspects=1, now=10.0)
+    host.died(2, "b", suspects=0, now=10.0)
+
+    host.left("b", {1, 7})
+    assert host.take_cell("c")
+    assert not host.suspects_an_outage("a", since=0.0)
+    host.heard(1, culprit=False, now=11.0)
+    assert host.unexplained("b", since=0.0) == 0
+
+
+def test_whoever_holds_all_cells_will_hear_itself_when_one_is_free() -> None:
+    host = Host(Policy(cells_max=2))
+    assert not host.holds_all_cells("a")
+    host.take_cell("a")
+    assert not host.holds_all_cells("a")
+    host.take_cell("a")
+    assert host.holds_all_cells("a")
+    host.give_cell_back("a")
+    assert not host.holds_all_cells("a")

@@ -1,0 +1,189 @@
+"""An event loop whose time is made up: nothing waits, and one seed decides what asyncio leaves open.
+
+    ready    callbacks, in the order in which they were asked for: asyncio promises that
+    timers   by their time; of those due at one time the dice say which comes first
+    threads  calls of `run_in_executor`: begun after a while, answered after another
+
+Between any two callbacks the host may die. A loop that died is thrown away: its tasks are
+cancelled, so that Python can put them away in peace, and nothing they still say is heard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine
+from heapq import heappop, heappush
+from typing import Any
+
+_NEVER = 1 << 60
+
+
+class Handle:
+    """What `call_soon` and `call_later` return."""
+
+    __slots__ = ("args", "call", "due")
+
+    def __init__(self, call: Callable[..., object] | None, args: tuple[Any, ...], due: float) -> None:
+        self.call, self.args, self.due = call, args, due
+
+    def cancel(self) -> None:
+        self.call = None
+
+    def cancelled(self) -> bool:
+        return self.call is None
+
+    def when(self) -> float:
+        return self.due
+
+
+class Loop(asyncio.AbstractEventLoop):
+    """The part of a loop that asyncio's tasks, futures and the runtime use.
+
+    Attributes:
+        now: The time, in seconds; it goes on only when nothing is ready.
+        steps: Callbacks run so far.
+        alarm_at: At this step `alarm` is called, which says when it wants to be called next.
+    """
+
+    def __init__(
+        self,
+        now: float,
+        dice: random.Random,
+        thread_s: Callable[[], float],
+        alarm: Callable[[], int] = lambda: _NEVER,
+        steps: int = 0,
+    ) -> None:
+        self.now, self.steps = now, steps
+        self.alarm_at = 0
+        self._dice, self._thread_s, self._alarm = dice.random, thread_s, alarm
+        self._ready: deque[Handle] = deque()
+        self._timers: list[tuple[float, float, Handle]] = []
+        self._threads: dict[asyncio.Future[Any], Callable[[], Any]] = {}
+        self._heard: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
+        self._dead = False
+
+    # -- what asyncio asks for -----------------------------------------------------------
+
+    def time(self) -> float:
+        return self.now
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(self, coro: Coroutine[Any, Any, Any], *, name: Any = None, context: Any = None) -> Any:
+        return asyncio.Task(coro, loop=self, name=name)
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
+        handle = Handle(callback, args, self.now)
+        self._ready.append(handle)
+        return handle
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
+        return self.call_at(self.now + delay, callback, *args)
+
+    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
+        handle = Handle(callback, args, when)
+        if not self._dead:
+            heappush(self._timers, (when, self._dice(), handle))
+        return handle
+
+    def set_exception_handler(self, handler: Any) -> None:
+        self._heard = handler
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        if self._heard is not None and not self._dead:
+            self._heard(self, context)
+
+    # -- threads -------------------------------------------------------------------------
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+        future = self.create_future()
+        if self._dead:
+            return future
+        self._threads[future] = lambda: func(*args)
+        self.call_later(self._thread_s(), self._in_thread, future)
+        return future
+
+    def _in_thread(self, future: asyncio.Future[Any]) -> None:
+        result, error = None, None
+        try:
+            result = self._threads.pop(future)()
+        except Exception as raised:
+            error = raised
+        self.call_later(self._thread_s(), self._answer, future, result, error)
+
+    @staticmethod
+    def _answer(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
+        if future.cancelled():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    # -- time ----------------------------------------------------------------------------
+
+    def run_until(self, main: asyncio.Future[Any]) -> None:
+        """Run until it is done. Raises what the alarm raises, and nothing else."""
+        asyncio._set_running_loop(self)
+        try:
+            while not main.done():
+                self._once()
+        finally:
+            asyncio._set_running_loop(None)
+
+    def _once(self) -> None:
+        ready, timers = self._ready, self._timers
+        if not ready:
+            self.now = max(self.now, timers[0][0])
+        now = self.now
+        while timers and timers[0][0] <= now:
+            ready.append(heappop(timers)[2])
+        for _ in range(len(ready)):
+            if self.steps >= self.alarm_at:
+                self.alarm_at = self._alarm()  # while the next callback is still in its place
+            handle = ready.popleft()
+            if handle.call is None:
+                continue
+            self.steps += 1
+            try:
+                handle.call(*handle.args)
+            except Exception as error:
+                self.call_exception_handler({"message": "a callback failed", "exception": error})
+
+    def die(self) -> None:
+        """The host is gone. What its threads had sent on its way may arrive all the same."""
+        self._dead = True
+        for call in self._threads.values():
+            if self._dice() < 0.5:
+                try:
+                    call()
+                except Exception:
+                    pass  # nobody is left to hear of it
+        self._timers.clear()
+        self._dice = lambda: 0.0  # what is said from here on must not turn on the order in which tasks end
+        asyncio._set_running_loop(self)
+        try:
+            while tasks := asyncio.all_tasks(self):  # some wait once more while they are cancelled
+                for task in tasks:
+                    task.cancel()
+                self._run_ready()
+        finally:
+            asyncio._set_running_loop(None)
+
+    def _run_ready(self) -> None:
+        while self._ready:
+            handle = self._ready.popleft()
+            if handle.call is not None:
+                try:
+                    handle.call(*handle.args)
+                except Exception:
+                    pass  # as above
