@@ -27,7 +27,9 @@ _BATCH_RECORDS_MAX = 10_000
 class Spot:
     """Where hosts have died in a shard, as far as it is known, and whether we are past it.
 
-    With marks, the spot is where they are: past it, each of them is settled, or will not be run.
+    With marks, the spot is where they are: past it, each of them is settled, and a checkpoint lies behind
+    them. Before that the next life would come to them again, and have forgotten what became of them: two
+    records that kill hosts, with no checkpoint between them, would do so in turns for ever.
     Without, it may be anywhere among the records that the life before can have had open. Where all
     that there is has been read and settled, whatever was open then has been, too.
 
@@ -37,17 +39,20 @@ class Spot:
 
     def __init__(self, policy: Policy, starts: int, marks: Iterable[Position]) -> None:
         self._marks = set(marks)
+        self._last = max(self._marks, default=None)  # until it is checkpointed
         open_max = policy.open_records_max + (policy.uncounted_max + 1) * _BATCH_RECORDS_MAX
         self._records = open_max if starts >= _STARTS and not self._marks else 0
         self.past = not (self._marks or self._records)
 
-    def harmless(self, position: Position) -> None:
-        """It is settled, or will never run again."""
+    def settled(self, position: Position) -> None:
         self._marks.discard(position)
 
-    def look(self, ledger: Ledger, *, at_tip: bool = False) -> None:
-        if self.past:
-            return
+    def look(self, ledger: Ledger, *, safe: Position | None, kept: Position | None, at_tip: bool = False) -> None:
+        """
+        Args:
+            safe: How far the shard may be checkpointed.
+            kept: How far it was, in this life.
+        """
         watermark = ledger.watermark()
         if self._marks and watermark is not None:
             # A mark that never comes again (the stream has forgotten the record) is passed like this.
@@ -56,7 +61,11 @@ class Spot:
             self._records = 0
         if at_tip and not ledger.in_flight and not ledger.unreported:
             self._marks, self._records = set(), 0
-        self.past = not (self._marks or self._records)
+            if safe == kept:
+                self._last = None  # there is no such record any more
+        if self._last is not None and kept is not None and kept >= self._last:
+            self._last = None
+        self.past = self._last is None and not (self._marks or self._records)
 
 
 class Solitude:

@@ -131,11 +131,6 @@ class Healer:
         return not self._spot.past and not self.over
 
     @property
-    def spent(self) -> tuple[Position, ...]:
-        """Records that have killed hosts, are not run again, and wait for a witness."""
-        return tuple(case.position for case in self._trouble.cases.undecided.values() if case.spent)
-
-    @property
     def doubt(self) -> Position | None:
         """Who was set aside last, if that was with NOBODY_ELSE and nothing has succeeded since.
 
@@ -242,7 +237,7 @@ class Healer:
             case Signal.HEARD_OUT:
                 self._progress.heard_out()
             case Signal.AT_TIP:
-                self._spot.look(self.ledger, at_tip=True)
+                self._look_at_spot(at_tip=True)
             case Signal.TICKED:
                 pass
         in_trouble = trouble.cases.by_at or isinstance(event, WorkerDied | Done)
@@ -252,8 +247,12 @@ class Healer:
                 return said
             trouble.heal(now)
         self._tell_engine(now)
-        self._spot.look(self.ledger)
+        self._look_at_spot()
         return said
+
+    def _look_at_spot(self, *, at_tip: bool = False) -> None:
+        if not self._spot.past:
+            self._spot.look(self.ledger, safe=self.safe, kept=self._progress.kept, at_tip=at_tip)
 
     def _span_arrived(self, event: SpanArrived, now: float) -> None:
         self._trouble.somebody_came(now)
@@ -277,8 +276,6 @@ class Healer:
         at = event.record.at
         case = self.ledger.case(at) or self.ledger.add(Case(event.record, Phase.QUEUED))
         self._trouble.failed(case, event, now, self._asks.get(at.span, {}).get(at.nth))
-        if case.spent:
-            self._spot.harmless(case.position)
 
     def _halted(self, halted: Halted, now: float) -> None:
         for span in halted.done:
@@ -301,7 +298,7 @@ class Healer:
 
     def _settle_well(self, case: Case, filtered: bool) -> None:
         self._trouble.close(case)
-        self._spot.harmless(case.position)
+        self._spot.settled(case.position)
         self._progress.settled()
         if filtered:
             self.ledger.settle_filtered(case)
@@ -311,7 +308,7 @@ class Healer:
     def _stored(self, at: At) -> None:
         case = self._trouble.cases.by_at[at]
         self._trouble.close(case)
-        self._spot.harmless(case.position)
+        self._spot.settled(case.position)
         self._progress.settled()
         self.ledger.settle_quarantined(case)
         self._said.append(Settle(at))

@@ -26,6 +26,7 @@ class Progress:
 
     Attributes:
         halting: The shard is being stopped with records open: nothing may begin any more.
+        kept: The checkpoint that the engine has acknowledged last.
         broken: The books did not add up. No checkpoint is made any more.
     """
 
@@ -40,7 +41,7 @@ class Progress:
         self.halting = self._halted = self.broken = False
         self._ends_at = _NEVER
         self._asked: Position | None = None
-        self._kept: Position | None = None
+        self.kept: Position | None = None
         self._asked_at: float | None = None
 
     def arrived(self) -> None:
@@ -61,7 +62,7 @@ class Progress:
         if position is None:
             self._moved = True
         else:
-            self._kept = position
+            self.kept = position
 
     def shard_ended(self) -> None:
         # Once asked to leave, nothing more is taken: what was brought since lies between us and the end,
@@ -158,7 +159,7 @@ class Progress:
     def last_checkpoint(self) -> list[Decision]:
         """How far it is safe, if the engine does not have that yet. Where the books do not add up: the end."""
         mark = self.safe()
-        if self.broken or mark is None or mark == self._kept:
+        if self.broken or mark is None or mark == self.kept:
             return []
         broken = weigh(self._ledger, mark)
         if broken is None:

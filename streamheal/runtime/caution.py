@@ -12,7 +12,7 @@ convicted, and when it is over is the core's to decide (`core/caution.py`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -34,7 +34,7 @@ class Marks(Protocol):
 
     def begin(self, shard_id: str, life: str, after: Position | None, now: float) -> Found: ...
     def write(self, shard_id: str, life: str, running: Sequence[Running], *, claim: bool = False) -> bool: ...
-    def clear(self, shard_id: str, life: str, kept: Collection[Position] = ()) -> None: ...
+    def clear(self, shard_id: str, life: str) -> None: ...
     def leave(self, shard_id: str, life: str) -> None: ...
 
 
@@ -197,8 +197,7 @@ class ShardCaution:
         host, shard_id = self._host, self.run.shard.shard_id
         async with self._writing:
             if not self.on:
-                kept = self.run.healer.spent
-                await host.runtime.insist(lambda: host.marks.clear(shard_id, host.life, kept))
+                await host.runtime.insist(lambda: host.marks.clear(shard_id, host.life))
 
     async def _leave(self) -> None:
         host, shard_id = self._host, self.run.shard.shard_id

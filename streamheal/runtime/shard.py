@@ -289,6 +289,8 @@ class ShardRun(CautiousRun):
             self._runtime.later(_CHECKPOINT_RETRY_S, lambda: self.tell(Checkpointed(None)))
 
     def _forget_settled(self, event: Event) -> None:
+        if self._abandoned:
+            return  # all is forgotten: what came of this one was the end of the shard
         match event:
             case Done(at, filtered, alone):
                 if alone and not filtered:

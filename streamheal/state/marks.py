@@ -12,7 +12,7 @@ away): such a host takes its own marks back, also from among the suspects of the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from streamheal.records import Position
@@ -108,14 +108,13 @@ class Marks:
 
         return bool(self._rows.change(self._prefix + shard_id, run).get("life") == life)
 
-    def clear(self, shard_id: str, life: str, kept: Collection[Position] = ()) -> None:
-        """The spot is passed: nobody is marked any more, or suspect, but for those `kept`."""
-        texts = {_text(position) for position in kept}
+    def clear(self, shard_id: str, life: str) -> None:
+        """The spot is passed: nobody is marked any more, or suspect."""
 
         def cleared(value: dict[str, Any]) -> dict[str, Any]:
             if value.get("life") != life:
                 return value
-            return {**value, "running": [], "suspects": [one for one in value["suspects"] if one[0] in texts]}
+            return {**value, "running": [], "suspects": []}
 
         self._rows.change(self._prefix + shard_id, cleared)
 

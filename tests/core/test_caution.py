@@ -10,6 +10,7 @@ from streamheal.core.host import Host
 from streamheal.core.ledger import Ledger
 from streamheal.core.messages import (
     Cause,
+    Checkpointed,
     Decision,
     Done,
     Failed,
@@ -22,6 +23,7 @@ from streamheal.core.messages import (
     SpanArrived,
     SpanCounted,
     SpanDone,
+    Stored,
     Verdict,
     Witnessed,
     WorkerDied,
@@ -59,6 +61,9 @@ def test_suspects_of_a_dead_host_run_alone_in_the_host_when_their_turn_comes() -
     assert life.said[0] == Give(1, ask=(4,))
     assert life.turn_comes(5, 0.2) == [RunAlone(at(5), solitary=True)]
     assert life.healer.handle(Done(at(5), alone=True), 0.3) == [Settle(at(5))]
+    assert life.healer.cautious, "the next life would come to it again"
+    life.the_rest_is_done(0.4)
+    life.healer.handle(Checkpointed(Position(10)), 0.5)
     assert not life.healer.cautious
 
 
@@ -158,14 +163,28 @@ def test_a_mark_that_never_comes_again_is_passed_with_the_watermark() -> None:
     healer.handle(SpanArrived(1, 10), 0.0)
     assert healer.cautious
     healer.handle(SpanDone(1, 2, Position(9)), 0.1)
+    healer.handle(Checkpointed(Position(9)), 0.2)
     assert not healer.cautious
 
 
-def test_one_that_waits_for_a_witness_is_no_reason_for_caution() -> None:
-    """It will not be run: whatever time it waits, the others go at full speed."""
+def test_or_where_there_is_nothing_beyond_that_could_be_checkpointed() -> None:
+    policy = Policy(checkpoint_s=0.0)
+    healer = Healer("shard", policy, Host(policy), starts=2, marked=[Position(7)])
+    healer.begin()
+    healer.handle(Signal.AT_TIP, 0.1)
+    assert not healer.cautious
+
+
+def test_one_that_killed_hosts_is_a_reason_for_caution_until_a_checkpoint_has_passed_it() -> None:
+    """A host that dies before, of another, would have forgotten it, and begin with its four deaths again."""
     life = Life({5: 2})
-    assert life.healer.cautious
     life.turn_comes(5, 0.2)
+    life.another_succeeds(0.4)
+    life.healer.handle(Stored(at(5)), 0.5)
+    assert life.healer.cautious
+    life.the_rest_is_done(0.6)
+    assert life.healer.cautious
+    life.healer.handle(Checkpointed(Position(10)), 0.7)
     assert not life.healer.cautious
 
 

@@ -156,6 +156,7 @@ class FakeSeat:
         return tuple((nth, position) for nth, position in mine if position in positions)
 
     def record(self, at: At) -> Record:
+        assert "abandon" not in self.log, f"{at} is asked for, and nothing is kept any more"
         return self.records[at]
 
     def forget(self, at: At) -> None:

@@ -211,7 +211,9 @@ def test_past_the_spot_all_go_at_full_speed_and_the_marks_are_cleared() -> None:
         seat.listener.intends((named(3),), alone=True)
         await until(lambda: seat.permitted)
         seat.listener.happened(Done(At(1, 2), alone=True))
+        seat.listener.happened(SpanDone(1, 3, Position(3)))
         await until(lambda: seat.log[-1] == "at full speed")
+        assert stand.engine.checkpoints == [Position(3)], "else the next life would come to it again"
         assert state.running() == {}
         await until(lambda: not stand.runtime._chores)
         row = state.rows[KIND, "orders/shard-0"].value

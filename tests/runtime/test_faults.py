@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import structlog
 
-from streamheal.core.messages import At, Event, SpanDone
+from streamheal.core.messages import At, Done, Event, SpanCounted, SpanDone, WorkerDied
 from streamheal.engines.base import Batch, Sink
 from streamheal.records import Dialect, Position, Shard
 from streamheal.runtime.chronicle import Chronicle
@@ -17,6 +17,7 @@ from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.runtime import Runtime
 from streamheal.workers.port import Listener
 from tests.runtime.fakes import FakeEngine, FakePool, FakeSeat, FakeShelf, FakeStarts, no_marks
+from tests.runtime.test_leases import Stand, told, until
 from tests.runtime.test_runtime import QUICK, _seal, fine
 
 SICK, WELL = "shard-0", "shard-1"
@@ -150,3 +151,24 @@ def test_a_broken_rule_is_told_with_its_traceback() -> None:
     (broken,) = Told(uncounted).of("rule_broken")
     assert broken["error"] == "AssertionError: span 5 held 1 records, now 2"
     assert "in count" in broken["traceback"]
+
+
+def test_a_shard_that_stops_at_what_clears_a_suspect_stops_for_that_alone() -> None:
+    """The sixth death has no culprit either: its last suspect is done, alone, and the shard is given up at that word."""
+
+    async def play(stand: Stand) -> None:
+        stand.pool.stays = True
+        await stand.started()
+        seat = stand.pool.seats["shard-0"]
+        stand.bring(1, 2, 3, 4, 5, 6)
+        seat.listener.happened(SpanCounted(1, 6))
+        for number in range(1, 7):
+            at = At(1, number - 1)
+            seat.listener.happened(WorkerDied(number, (seat._named(at),), running_total=1))
+            await until(lambda at=at: at in seat.alone)
+            seat.listener.happened(Done(at, alone=True))
+        await until(lambda: "shard_stopped" in stand.events)
+
+    stand = told(play)
+    assert "rule_broken" not in stand.events
+    assert stand.events.count("human_called") == 1

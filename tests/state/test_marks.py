@@ -56,14 +56,6 @@ def test_deaths_add_up_over_lives_until_the_spot_is_passed(marks: Marks) -> None
     assert marks.begin(SHARD, "five", None, 30.0) == Found()
 
 
-def test_one_that_is_not_run_again_and_waits_for_a_witness_is_remembered(marks: Marks) -> None:
-    marks.write(SHARD, "one", [Running(FAR, 5.0), Running(Position(7), 5.0)], claim=True)
-    marks.begin(SHARD, "two", None, 9.0)
-    marks.write(SHARD, "two", [], claim=True)
-    marks.clear(SHARD, "two", [FAR])
-    assert [suspect.position for suspect in marks.begin(SHARD, "three", None, 20.0).suspects] == [FAR]
-
-
 def test_a_suspect_whose_turn_did_not_come_before_the_next_death_stays_one(marks: Marks) -> None:
     marks.write(SHARD, "one", [Running(FAR, 5.0)], claim=True)
     marks.begin(SHARD, "two", None, 9.0)

@@ -75,6 +75,28 @@ async def test_every_one_of_many_deaths_is_judged_exactly(tmp_path: Path, mode: 
         assert len(ear.deaths) >= 55
 
 
+@pytest.mark.parametrize("told", ["__str__", "mask"])
+async def test_who_kills_a_batchs_process_when_it_is_told_of_is_the_only_suspect(tmp_path: Path, told: str) -> None:
+    """Its call is over by then, and nobody else of the batch runs."""
+    code = """
+class Deadly(Exception):
+    def __str__(self): os._exit(3)
+class App(RecordProcessor):
+    def process_records(self, records):
+        for record in records:
+            if record.json() == "__str__": raise Deadly
+        effect(*(record.json() for record in records))
+        return [record for record in records if record.json() == "mask"]
+    def mask(self, record): os._exit(3)
+"""
+    async with standing(tmp_path, code) as stand:
+        ear = await stand.ear(heal=True).start()
+        ear.bring(1, line([0, 1, told, 3]))
+        await ear.until(lambda: ear.open == 0)
+        assert ear.aside == {At(1, 2): "CRASHED"}
+        assert [[record.at for record in died.running] for died in ear.of(WorkerDied)] == [[At(1, 2)]]
+
+
 async def test_deaths_of_batches_name_all_and_end_with_the_one(tmp_path: Path) -> None:
     async with standing(tmp_path, BATCH) as stand:
         ear = await stand.ear(heal=True).start()

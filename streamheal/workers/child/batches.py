@@ -219,7 +219,15 @@ class Batches(Sequential):
         return [other for other in items if other[3] != key]
 
     def _failure(self, lanes: Lanes, item: Item, error: BaseException, began: float) -> wire.Failure:
-        return lanes.failure(item, error, began=began, ended=monotonic(), log=self.tail.take())
+        ended = self._found(item)
+        return lanes.failure(item, error, began=began, ended=ended, log=self.tail.take())
+
+    def _found(self, item: Item) -> float:
+        """Its call is over. To tell of it is user code again (`__str__`, a mask), and may kill or hang: say whose."""
+        ended = monotonic()
+        self.journal.words[CALLS_WORD] += 1
+        self.journal.marks[item[0].mark(item[1])] = RUNNING
+        return ended
 
     def _fail_all(self, lanes: Lanes, items: list[Item], error: BaseException, began: float) -> list[Item]:
         """The world is busy: to look for a culprit would only make it busier."""
@@ -231,6 +239,7 @@ class Batches(Sequential):
         """The processor returned these as failed; the others of the call are done."""
         raised, ended, left = refused(self.tail.take()), monotonic(), [*sick, *rest]
         while left and left[0] in sick:
+            self._found(left[0])
             failure = lanes.failure_in_words(left[0], Kind("exception", "RAISED"), raised, began=began, ended=ended)
             left = self._fail(lanes, left[0], failure, left[1:])
         return left
