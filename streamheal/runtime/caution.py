@@ -12,7 +12,7 @@ convicted, and when it is over is the core's to decide (`core/caution.py`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -218,10 +218,15 @@ class ShardCaution:
         else:
             self.run.seat.permit(records[0].at)
 
-    def through(self, ats: Sequence[At]) -> None:
+    def through(self, ats: Iterable[At]) -> None:
+        """In their worker. Who failed there may run in a cell by now, or wait for one, before the worker says this."""
+        self._over([at for at in ats if at not in self._cells], in_cell=False)
+
+    def _over(self, ats: Iterable[At], *, in_cell: bool) -> None:
         for at in ats:
             self._cells.discard(at)
-            self._waiting.pop(at, None)
+            if at in self._waiting and self._waiting[at].in_cell is in_cell:
+                del self._waiting[at]
             self._admitted.pop(at, None)
             running = self._running.pop(at, None)
             if running is not None and running.alone:
@@ -243,17 +248,12 @@ class ShardCaution:
         """Any event of the seat's, before the core hears of it."""
         match event:
             case Failed(record, alone=True):
-                self.through((record.at,))
+                self._over((record.at,), in_cell=True)
             case Done(at, alone=True):
-                self.through((at,))
+                self._over((at,), in_cell=True)
             case WorkerDied():
-                self._worker_died()
-
-    def _worker_died(self) -> None:
-        """What waited in it, or ran, does so no more. Cells are processes of their own."""
-        wishes = (*self._waiting.values(), *self._admitted.values())
-        cells = self._cells | {wish.records[0].at for wish in wishes if wish.in_cell}
-        self.through([at for at in {*self._waiting, *self._admitted, *self._running} if at not in cells])
+                # What waited in it, or ran, does so no more. Cells are processes of their own.
+                self.through({*self._waiting, *self._admitted, *self._running})
 
     # -- writing ------------------------------------------------------------------------------
 

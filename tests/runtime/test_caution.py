@@ -271,6 +271,50 @@ def test_a_lease_that_is_lost_takes_its_marks_back() -> None:
     cautious(story, left_by_the_dead(3))
 
 
+def test_a_cell_is_not_forgotten_when_its_records_worker_says_that_it_is_through() -> None:
+    """A record fails in its worker, and its cell asks, or runs, before the worker has said the rest."""
+
+    async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
+        stand.bring(1, 2, 3)
+        seat.listener.happened(SpanCounted(1, 3))
+        seat.listener.intends((named(1), named(2)))
+        await until(lambda: seat.permitted)
+        for number in (1, 2):
+            seat.listener.happened(Failed(named(number), Ended.OVERRAN, 0.0, 0.0))
+        seat.listener.intends((named(1),), alone=True)
+        await until(lambda: len(seat.permitted) == 2)
+        state.gate.clear()
+        seat.listener.intends((named(2),), alone=True)
+        await until(lambda: state.at_gate)
+        seat.listener.through((At(1, 0), At(1, 1)))
+        state.gate.set()
+        await until(lambda: len(seat.permitted) == 3)
+        seat.listener.intends((named(3),))
+        await until(lambda: len(seat.permitted) == 4)
+        assert state.running() == {1: False, 2: False, 3: False}
+
+    cautious(story)
+
+
+def test_a_suspect_waits_for_its_own_worker_and_not_for_ever() -> None:
+    """It fails once more where it runs beside others, and is to run alone: first its worker must be through with it."""
+
+    async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
+        stand.bring(1, 2, 3)
+        seat.listener.happened(SpanCounted(1, 3))
+        seat.listener.intends((named(3),))
+        await until(lambda: seat.permitted)
+        seat.listener.happened(Failed(named(3), Ended.SUSPECTED, 0.0, 0.0))
+        seat.listener.intends((named(3),), alone=True)
+        await until(lambda: not stand.runtime._chores)
+        assert len(seat.permitted) == 1
+        seat.listener.through((At(1, 2),))
+        await until(lambda: len(seat.permitted) == 2)
+        assert state.running() == {3: True}
+
+    cautious(story, left_by_the_dead(3))
+
+
 def test_what_is_not_understood_is_told_of_and_stops_no_start() -> None:
     state = Gated()
     state.rows.clear()
