@@ -160,7 +160,7 @@ class ShardCaution:
         self.on = on
         if on:
             log.warning("shard_cautious", **names, suspects=len(self._suspects), why=self._why())
-            self._host.solitude.hold(run.shard.shard_id)  # until it is known what runs
+            self._host.solitude.hold(self)  # until it is known what runs
             run.seat.cautious(True)
             return
         self._forget()
@@ -180,15 +180,19 @@ class ShardCaution:
     def leave(self) -> None:
         """The shard is not run here any more, and nobody has died of it."""
         self.on = False
-        self._forget()
-        self._host.leaves(self)
+        marked_alone = [*self._left_alone, *(at for at, running in self._running.items() if running.alone)]
+        self._forget(but=marked_alone)
+        self._left_alone = marked_alone
+        if not marked_alone:
+            self._host.leaves(self)
         if self._wrote:
             self._host.runtime.spawn(self._leave())
 
-    def _forget(self) -> None:
+    def _forget(self, but: Collection[At] = ()) -> None:
         for at in (*self._waiting, *self._running, *self._left_alone):
-            self._host.solitude.leave((self.run.shard.shard_id, at))
-        self._host.solitude.leave(self.run.shard.shard_id)
+            if at not in but:
+                self._host.solitude.leave((self, at))
+        self._host.solitude.leave(self)
         for kept in (self._waiting, self._admitted, self._running, self._cells, self._left_alone):
             kept.clear()
         self._host.go_on()
@@ -204,6 +208,8 @@ class ShardCaution:
         host, shard_id = self._host, self.run.shard.shard_id
         async with self._writing:
             await host.runtime.insist(lambda: host.marks.leave(shard_id, host.life))
+        self._forget()
+        host.leaves(self)
 
     # -- what workers and cells say ---------------------------------------------------------
 
@@ -233,15 +239,15 @@ class ShardCaution:
                 self._left_alone.append(at)
                 self._stale = True
             else:
-                self._host.solitude.leave((self.run.shard.shard_id, at))
+                self._host.solitude.leave((self, at))
         self._host.go_on()
 
     def heeds(self, running: tuple[Named, ...]) -> None:
         for record in running:
             self._mark(record, alone=False)
-            self._host.solitude.hold((self.run.shard.shard_id, record.at))
+            self._host.solitude.hold((self, record.at))
         self._stale |= bool(running)
-        self._host.solitude.leave(self.run.shard.shard_id)
+        self._host.solitude.leave(self)
         self._host.go_on()
 
     def hears(self, event: Event) -> None:
@@ -266,7 +272,7 @@ class ShardCaution:
         """Let those begin that may, once it is written down; whether there are any."""
         for first, wish in list(self._waiting.items()):
             alone = wish.in_cell and first in self._solitary
-            keys = [(self.run.shard.shard_id, record.at) for record in wish.records]
+            keys = [(self, record.at) for record in wish.records]
             if not (self._host.solitude.be_alone(keys[0]) if alone else all(map(self._host.solitude.join, keys))):
                 continue
             del self._waiting[first]
@@ -291,7 +297,7 @@ class ShardCaution:
                 write = partial(host.marks.write, shard_id, host.life, running, claim=claim)
                 ours = await host.runtime.insist(write)
             for at in left_alone:
-                host.solitude.leave((shard_id, at))
+                host.solitude.leave((self, at))
             self._left_alone = [at for at in self._left_alone if at not in left_alone]
             if not ours:
                 host.go_on()

@@ -34,13 +34,15 @@ class Gated(MemoryState):
         super().__init__()
         self.gate = threading.Event()
         self.gate.set()
+        self.gated = "orders/"  # keys that begin so wait at it
         self.failures = 0
         self.at_gate = 0
         self.wrote: list[Any] = []
 
     def write(self, kind: str, key: str, value: dict[str, Any], *, replaces: int | None) -> int:
-        self.at_gate += not self.gate.is_set()
-        self.gate.wait(10)
+        if key.startswith(self.gated):
+            self.at_gate += not self.gate.is_set()
+            self.gate.wait(10)
         if self.failures:
             self.failures -= 1
             raise StateUnavailable("it does not answer")
@@ -311,6 +313,32 @@ def test_a_suspect_waits_for_its_own_worker_and_not_for_ever() -> None:
         seat.listener.through((At(1, 2),))
         await until(lambda: len(seat.permitted) == 2)
         assert state.running() == {3: True}
+
+    cautious(story, left_by_the_dead(3))
+
+
+def test_nobody_runs_beside_one_who_is_marked_alone_though_its_shard_is_lost() -> None:
+    """Should this host die now, the next would believe that nothing else ran in it."""
+
+    async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
+        stand.starts.before, state.gated = 0, "orders/shard-0"
+        await stand.started(Shard("shard-1", "orders"))
+        other = stand.pool.seats["shard-1"]
+        stand.bring(1, 2, 3)
+        stand.bring(1, shard_id="shard-1")
+        seat.listener.happened(SpanCounted(1, 3))
+        seat.listener.happened(Failed(named(3), Ended.SUSPECTED, 0.0, 0.0))
+        seat.listener.intends((named(3),), alone=True)
+        await until(lambda: seat.permitted)
+        state.gate.clear()
+        stand.runtime.lease_lost("shard-0")
+        other.listener.intends((named(1),))
+        await until(lambda: state.at_gate)
+        assert other.permitted == []
+        assert "at full speed" not in other.log
+        state.gate.set()
+        await until(lambda: other.permitted or "at full speed" in other.log)
+        assert state.running() == {}
 
     cautious(story, left_by_the_dead(3))
 
