@@ -12,6 +12,7 @@ convicted, and when it is over is the core's to decide (`core/caution.py`).
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -59,12 +60,15 @@ class HostCaution:
         self.runtime, self.marks, self.life = runtime, marks, life
         self.solitude: Solitude = runtime.core_host.solitude
         self.on = False
+        # By shard: it may come back before its last stay, of the same life, has taken back what it marked.
+        self.writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._shards: list[ShardCaution] = []
 
     async def found(self, shard: Shard, after: Position | None) -> tuple[Suspect, ...]:
         runtime = self.runtime
-        now = runtime.wall_clock()
-        found: Found = await runtime.insist(lambda: self.marks.begin(shard.shard_id, self.life, after, now))
+        async with self.writing[shard.shard_id]:
+            now = runtime.wall_clock()
+            found: Found = await runtime.insist(lambda: self.marks.begin(shard.shard_id, self.life, after, now))
         if not found.readable:
             runtime.chronicle.warning("marks_unreadable", stream=shard.stream, shard_id=shard.shard_id)
         return found.suspects
@@ -120,7 +124,7 @@ class ShardCaution:
         self._left_alone: list[At] = []  # their marks must go before anybody else may begin
         self._stale = self._wrote = self._claimed = self._working = False
         self._was_wanted = run.healer.cautious
-        self._writing = asyncio.Lock()
+        self._writing = host.writing[run.shard.shard_id]
 
     # -- what earlier lives have left ----------------------------------------------------
 

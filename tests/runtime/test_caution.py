@@ -343,6 +343,28 @@ def test_nobody_runs_beside_one_who_is_marked_alone_though_its_shard_is_lost() -
     cautious(story, left_by_the_dead(3))
 
 
+def test_a_shard_that_comes_back_is_begun_once_its_old_marks_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both stays are of one life of the host: the old one must not take back what the new one marks."""
+    monkeypatch.setattr(runtime, "_STATE_RETRY_S", 0.05)
+
+    async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
+        stand.bring(1, 2, 3)
+        seat.listener.intends((named(1),))
+        await until(lambda: seat.permitted)
+        state.failures = 1
+        stand.runtime.lease_lost("shard-0")
+        await until(lambda: not state.failures)
+        await stand.started()
+        seat = stand.pool.seats["shard-0"]
+        stand.bring(1, 2, 3)
+        seat.listener.intends((named(2),))
+        await until(lambda: seat.permitted)
+        await until(lambda: not stand.runtime._chores)
+        assert state.running() == {2: False}
+
+    cautious(story, left_by_the_dead(3))
+
+
 def test_what_is_not_understood_is_told_of_and_stops_no_start() -> None:
     state = Gated()
     state.rows.clear()
