@@ -365,7 +365,10 @@ class Healer:
     # -- the engine ----------------------------------------------------------------------
 
     def give_up(self) -> list[Decision]:
-        """The host goes, and waits no longer: how far all is settled."""
+        """The host goes, and waits no longer: how far all is settled. Nothing is decided any more."""
+        if not self.over:
+            self._stopped = self.needs_human
+            self._end()
         return self._progress.last_checkpoint()
 
     def break_off(self) -> None:

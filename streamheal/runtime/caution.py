@@ -12,7 +12,8 @@ convicted, and when it is over is the core's to decide (`core/caution.py`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -59,12 +60,15 @@ class HostCaution:
         self.runtime, self.marks, self.life = runtime, marks, life
         self.solitude: Solitude = runtime.core_host.solitude
         self.on = False
+        # By shard: it may come back before its last stay, of the same life, has taken back what it marked.
+        self.writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._shards: list[ShardCaution] = []
 
     async def found(self, shard: Shard, after: Position | None) -> tuple[Suspect, ...]:
         runtime = self.runtime
-        now = runtime.wall_clock()
-        found: Found = await runtime.insist(lambda: self.marks.begin(shard.shard_id, self.life, after, now))
+        async with self.writing[shard.shard_id]:
+            now = runtime.wall_clock()
+            found: Found = await runtime.insist(lambda: self.marks.begin(shard.shard_id, self.life, after, now))
         if not found.readable:
             runtime.chronicle.warning("marks_unreadable", stream=shard.stream, shard_id=shard.shard_id)
         return found.suspects
@@ -120,7 +124,7 @@ class ShardCaution:
         self._left_alone: list[At] = []  # their marks must go before anybody else may begin
         self._stale = self._wrote = self._claimed = self._working = False
         self._was_wanted = run.healer.cautious
-        self._writing = asyncio.Lock()
+        self._writing = host.writing[run.shard.shard_id]
 
     # -- what earlier lives have left ----------------------------------------------------
 
@@ -160,7 +164,7 @@ class ShardCaution:
         self.on = on
         if on:
             log.warning("shard_cautious", **names, suspects=len(self._suspects), why=self._why())
-            self._host.solitude.hold(run.shard.shard_id)  # until it is known what runs
+            self._host.solitude.hold(self)  # until it is known what runs
             run.seat.cautious(True)
             return
         self._forget()
@@ -180,15 +184,19 @@ class ShardCaution:
     def leave(self) -> None:
         """The shard is not run here any more, and nobody has died of it."""
         self.on = False
-        self._forget()
-        self._host.leaves(self)
+        marked_alone = [*self._left_alone, *(at for at, running in self._running.items() if running.alone)]
+        self._forget(but=marked_alone)
+        self._left_alone = marked_alone
+        if not marked_alone:
+            self._host.leaves(self)
         if self._wrote:
             self._host.runtime.spawn(self._leave())
 
-    def _forget(self) -> None:
+    def _forget(self, but: Collection[At] = ()) -> None:
         for at in (*self._waiting, *self._running, *self._left_alone):
-            self._host.solitude.leave((self.run.shard.shard_id, at))
-        self._host.solitude.leave(self.run.shard.shard_id)
+            if at not in but:
+                self._host.solitude.leave((self, at))
+        self._host.solitude.leave(self)
         for kept in (self._waiting, self._admitted, self._running, self._cells, self._left_alone):
             kept.clear()
         self._host.go_on()
@@ -203,6 +211,8 @@ class ShardCaution:
         host, shard_id = self._host, self.run.shard.shard_id
         async with self._writing:
             await host.runtime.insist(lambda: host.marks.leave(shard_id, host.life))
+        self._forget()
+        host.leaves(self)
 
     # -- what workers and cells say ---------------------------------------------------------
 
@@ -217,42 +227,42 @@ class ShardCaution:
         else:
             self.run.seat.permit(records[0].at)
 
-    def through(self, ats: Sequence[At]) -> None:
+    def through(self, ats: Iterable[At]) -> None:
+        """In their worker. Who failed there may run in a cell by now, or wait for one, before the worker says this."""
+        self._over([at for at in ats if at not in self._cells], in_cell=False)
+
+    def _over(self, ats: Iterable[At], *, in_cell: bool) -> None:
         for at in ats:
             self._cells.discard(at)
-            self._waiting.pop(at, None)
+            if at in self._waiting and self._waiting[at].in_cell is in_cell:
+                del self._waiting[at]
             self._admitted.pop(at, None)
             running = self._running.pop(at, None)
             if running is not None and running.alone:
                 self._left_alone.append(at)
                 self._stale = True
             else:
-                self._host.solitude.leave((self.run.shard.shard_id, at))
+                self._host.solitude.leave((self, at))
         self._host.go_on()
 
     def heeds(self, running: tuple[Named, ...]) -> None:
         for record in running:
             self._mark(record, alone=False)
-            self._host.solitude.hold((self.run.shard.shard_id, record.at))
+            self._host.solitude.hold((self, record.at))
         self._stale |= bool(running)
-        self._host.solitude.leave(self.run.shard.shard_id)
+        self._host.solitude.leave(self)
         self._host.go_on()
 
     def hears(self, event: Event) -> None:
         """Any event of the seat's, before the core hears of it."""
         match event:
             case Failed(record, alone=True):
-                self.through((record.at,))
+                self._over((record.at,), in_cell=True)
             case Done(at, alone=True):
-                self.through((at,))
+                self._over((at,), in_cell=True)
             case WorkerDied():
-                self._worker_died()
-
-    def _worker_died(self) -> None:
-        """What waited in it, or ran, does so no more. Cells are processes of their own."""
-        wishes = (*self._waiting.values(), *self._admitted.values())
-        cells = self._cells | {wish.records[0].at for wish in wishes if wish.in_cell}
-        self.through([at for at in {*self._waiting, *self._admitted, *self._running} if at not in cells])
+                # What waited in it, or ran, does so no more. Cells are processes of their own.
+                self.through({*self._waiting, *self._admitted, *self._running})
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -265,7 +275,7 @@ class ShardCaution:
         """Let those begin that may, once it is written down; whether there are any."""
         for first, wish in list(self._waiting.items()):
             alone = wish.in_cell and first in self._solitary
-            keys = [(self.run.shard.shard_id, record.at) for record in wish.records]
+            keys = [(self, record.at) for record in wish.records]
             if not (self._host.solitude.be_alone(keys[0]) if alone else all(map(self._host.solitude.join, keys))):
                 continue
             del self._waiting[first]
@@ -290,7 +300,7 @@ class ShardCaution:
                 write = partial(host.marks.write, shard_id, host.life, running, claim=claim)
                 ours = await host.runtime.insist(write)
             for at in left_alone:
-                host.solitude.leave((shard_id, at))
+                host.solitude.leave((self, at))
             self._left_alone = [at for at in self._left_alone if at not in left_alone]
             if not ours:
                 host.go_on()

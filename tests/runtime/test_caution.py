@@ -34,13 +34,15 @@ class Gated(MemoryState):
         super().__init__()
         self.gate = threading.Event()
         self.gate.set()
+        self.gated = "orders/"  # keys that begin so wait at it
         self.failures = 0
         self.at_gate = 0
         self.wrote: list[Any] = []
 
     def write(self, kind: str, key: str, value: dict[str, Any], *, replaces: int | None) -> int:
-        self.at_gate += not self.gate.is_set()
-        self.gate.wait(10)
+        if key.startswith(self.gated):
+            self.at_gate += not self.gate.is_set()
+            self.gate.wait(10)
         if self.failures:
             self.failures -= 1
             raise StateUnavailable("it does not answer")
@@ -269,6 +271,98 @@ def test_a_lease_that_is_lost_takes_its_marks_back() -> None:
         await until(lambda: not stand.runtime._chores)
         (after,) = Marks(state, "shop", "orders").begin("shard-0", "another host", None, 9.0).suspects
         assert after.alone == ()
+
+    cautious(story, left_by_the_dead(3))
+
+
+def test_a_cell_is_not_forgotten_when_its_records_worker_says_that_it_is_through() -> None:
+    """A record fails in its worker, and its cell asks, or runs, before the worker has said the rest."""
+
+    async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
+        stand.bring(1, 2, 3)
+        seat.listener.happened(SpanCounted(1, 3))
+        seat.listener.intends((named(1), named(2)))
+        await until(lambda: seat.permitted)
+        for number in (1, 2):
+            seat.listener.happened(Failed(named(number), Ended.OVERRAN, 0.0, 0.0))
+        seat.listener.intends((named(1),), alone=True)
+        await until(lambda: len(seat.permitted) == 2)
+        state.gate.clear()
+        seat.listener.intends((named(2),), alone=True)
+        await until(lambda: state.at_gate)
+        seat.listener.through((At(1, 0), At(1, 1)))
+        state.gate.set()
+        await until(lambda: len(seat.permitted) == 3)
+        seat.listener.intends((named(3),))
+        await until(lambda: len(seat.permitted) == 4)
+        assert state.running() == {1: False, 2: False, 3: False}
+
+    cautious(story)
+
+
+def test_a_suspect_waits_for_its_own_worker_and_not_for_ever() -> None:
+    """It fails once more where it runs beside others, and is to run alone: first its worker must be through with it."""
+
+    async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
+        stand.bring(1, 2, 3)
+        seat.listener.happened(SpanCounted(1, 3))
+        seat.listener.intends((named(3),))
+        await until(lambda: seat.permitted)
+        seat.listener.happened(Failed(named(3), Ended.SUSPECTED, 0.0, 0.0))
+        seat.listener.intends((named(3),), alone=True)
+        await until(lambda: not stand.runtime._chores)
+        assert len(seat.permitted) == 1
+        seat.listener.through((At(1, 2),))
+        await until(lambda: len(seat.permitted) == 2)
+        assert state.running() == {3: True}
+
+    cautious(story, left_by_the_dead(3))
+
+
+def test_nobody_runs_beside_one_who_is_marked_alone_though_its_shard_is_lost() -> None:
+    """Should this host die now, the next would believe that nothing else ran in it."""
+
+    async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
+        stand.starts.before, state.gated = 0, "orders/shard-0"
+        await stand.started(Shard("shard-1", "orders"))
+        other = stand.pool.seats["shard-1"]
+        stand.bring(1, 2, 3)
+        stand.bring(1, shard_id="shard-1")
+        seat.listener.happened(SpanCounted(1, 3))
+        seat.listener.happened(Failed(named(3), Ended.SUSPECTED, 0.0, 0.0))
+        seat.listener.intends((named(3),), alone=True)
+        await until(lambda: seat.permitted)
+        state.gate.clear()
+        stand.runtime.lease_lost("shard-0")
+        other.listener.intends((named(1),))
+        await until(lambda: state.at_gate)
+        assert other.permitted == []
+        assert "at full speed" not in other.log
+        state.gate.set()
+        await until(lambda: other.permitted or "at full speed" in other.log)
+        assert state.running() == {}
+
+    cautious(story, left_by_the_dead(3))
+
+
+def test_a_shard_that_comes_back_is_begun_once_its_old_marks_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both stays are of one life of the host: the old one must not take back what the new one marks."""
+    monkeypatch.setattr(runtime, "_STATE_RETRY_S", 0.05)
+
+    async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
+        stand.bring(1, 2, 3)
+        seat.listener.intends((named(1),))
+        await until(lambda: seat.permitted)
+        state.failures = 1
+        stand.runtime.lease_lost("shard-0")
+        await until(lambda: not state.failures)
+        await stand.started()
+        seat = stand.pool.seats["shard-0"]
+        stand.bring(1, 2, 3)
+        seat.listener.intends((named(2),))
+        await until(lambda: seat.permitted)
+        await until(lambda: not stand.runtime._chores)
+        assert state.running() == {2: False}
 
     cautious(story, left_by_the_dead(3))
 
