@@ -386,6 +386,6 @@ class Healer:
             self._end()
 
     def _end(self) -> None:
-        self.over = True
+        self.over = self._told = True
         deaths = {case.death for case in self._trouble.cases.by_at.values() if case.death is not None}
         self._host.left(self.shard_id, deaths)

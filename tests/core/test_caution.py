@@ -219,17 +219,17 @@ def test_caution_ends_with_the_marks_with_what_was_open_or_where_nothing_is_left
     ledger = Ledger()
     ledger.behind = Position(5)
     marked = Spot(Policy(), 1, [Position(5)])
-    marked.look(ledger)
+    marked.look(ledger, safe=Position(5), kept=Position(5))
     assert marked.past
 
     unmarked = Spot(Policy(open_records_max=10_000, uncounted_max=2), 2, [])
     ledger.done, ledger.quarantined, ledger.filtered = 39_997, 1, 1
-    unmarked.look(ledger)
+    unmarked.look(ledger, safe=None, kept=None)
     assert not unmarked.past
     ledger.filtered = 2
-    unmarked.look(ledger)
+    unmarked.look(ledger, safe=None, kept=None)
     assert unmarked.past
 
     at_tip = Spot(Policy(), 2, [])
-    at_tip.look(Ledger(), at_tip=True)
+    at_tip.look(Ledger(), safe=None, kept=None, at_tip=True)
     assert at_tip.past
