@@ -35,7 +35,7 @@ from streamheal.workers.pool import WorkerPool
 from streamheal.workers.port import Hook, TargetFacts, Timed, WorkerOptions
 
 FIRST = 49590338271490256608559692538361571095921575989136588898
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class Log:
