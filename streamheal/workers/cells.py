@@ -15,7 +15,8 @@ from streamheal.records import Record
 from streamheal.workers import wire
 from streamheal.workers.deaths import cause_of, death_attempt, raised_attempt
 from streamheal.workers.frames import task_title
-from streamheal.workers.process import Process
+from streamheal.workers.memory import CROWDED
+from streamheal.workers.process import CELL, Process
 
 if TYPE_CHECKING:
     from streamheal.workers.permits import CautiousSeat
@@ -55,7 +56,7 @@ class Cells:
         """Use this warm process for the next record."""
         cell = self._waiting.popleft()
         self._live[process] = cell
-        process.label = "cell"
+        process.label = CELL
         cell.began = self._pool.loop.time()
         cell.due = process.due_in(self._pool.initialize_s_max)
         process.send(wire.Alone(cell.seat.shard.shard_id, cell.seat.shard.stream, cell.record, cell.seat.after))
@@ -127,6 +128,8 @@ class Cells:
         if cell.stage != "running":
             # The processor could not even begin: that says nothing of the record.
             attempt.message = f"while initialize ran: {attempt.message}"
+            attempt.outcome, cause = "throttled", Cause.THROTTLED
+        elif process.doomed == CROWDED:
             attempt.outcome, cause = "throttled", Cause.THROTTLED
         cell.seat.listener.worker_died(cause_of(process, in_cell=True))
         self._failed(process, cause, cell.began, self._pool.loop.time(), attempt)
