@@ -154,7 +154,7 @@ def test_a_broken_rule_is_told_with_its_traceback() -> None:
 
 
 def test_a_shard_that_stops_at_what_clears_a_suspect_stops_for_that_alone() -> None:
-    """The sixth death has no culprit either: its last suspect is done, alone, and at that word the shard is given up."""
+    """The sixth death has no culprit either: its last suspect is done, alone. At that word the shard is given up."""
 
     async def play(stand: Stand) -> None:
         stand.pool.stays = True
