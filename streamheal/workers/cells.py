@@ -101,6 +101,10 @@ class Cells:
         cell.due = process.due_in(self._pool.watchdog.deadline_s)
         process.send(wire.Go())
 
+    def running(self, seat: CautiousSeat) -> list[At]:
+        """Whose records of this seat have begun."""
+        return [cell.at for cell in self._live.values() if cell.seat is seat and cell.stage == "running"]
+
     def permit(self, seat: CautiousSeat, at: At | None) -> bool:
         """The record may run; None: all of this seat may. Returns whether anybody waited for it."""
         found = [
