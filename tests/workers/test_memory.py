@@ -8,6 +8,7 @@ import pytest
 
 from streamheal.core.messages import At, Cause, Done, Failed, WorkerDied
 from streamheal.errors import TargetError
+from streamheal.workers.process import LOOK_EVERY_S
 
 from .stand import line, numbers, standing, until
 
@@ -185,3 +186,30 @@ class App(RecordProcessor):
         (tmp_path / "go").touch()
         await ear.until(lambda: ear.open == 0)
         assert not ear.of(WorkerDied)
+
+
+async def test_a_leaking_worker_is_not_replaced_while_a_shard_ends_in_it(tmp_path: Path) -> None:
+    """Nothing runs in it any more but the processor's last hook."""
+    code = """
+kept = []
+class App(RecordProcessor):
+    def process_record(self, record): kept.append(bytearray(140 << 20))
+    def shard_ended(self):
+        effect("begins")
+        while not os.path.exists("go"): time.sleep(0.01)
+        effect("ends")
+"""
+    async with standing(tmp_path, code, memory_each=160 * MIB) as stand:
+        ear = await stand.ear().start()
+        process = ear.seat.process
+        assert process is not None
+        ear.bring(1, line([1]))
+        await ear.span_done(1)
+        ear.seat.end("shard_ended")
+        process.draining = set()  # as if it had been emptied just before
+        await until(stand.effects)
+        seen = process.awake_s
+        await until(lambda: process.doomed or process.awake_s > seen + 3 * LOOK_EVERY_S)
+        (tmp_path / "go").touch()
+        await ear.until(lambda: ear.over)
+        assert (stand.effects(), ear.hook_failures) == (["begins", "ends"], [])
