@@ -245,7 +245,11 @@ class ShardCaution:
                 self._host.solitude.leave((self, at))
         self._host.go_on()
 
-    def heeds(self, running: tuple[Named, ...]) -> None:
+    def heeds(self, running: tuple[Named, ...], alone: tuple[Named, ...]) -> None:
+        # Of those in cells some may have been permitted meanwhile: they are marked already, maybe as alone.
+        before = tuple(record for record in alone if record.at not in self._running)
+        self._cells.update(record.at for record in before)
+        running = running + before
         for record in running:
             self._mark(record, alone=False)
             self._host.solitude.hold((self, record.at))
@@ -340,5 +344,5 @@ class CautiousRun:
     def through(self, ats: tuple[At, ...]) -> None:
         self.caution.through(ats)
 
-    def heeds(self, running: tuple[Named, ...]) -> None:
-        self.caution.heeds(running)
+    def heeds(self, running: tuple[Named, ...], alone: tuple[Named, ...] = ()) -> None:
+        self.caution.heeds(running, alone)

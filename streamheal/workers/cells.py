@@ -15,7 +15,8 @@ from streamheal.records import Record
 from streamheal.workers import wire
 from streamheal.workers.deaths import cause_of, death_attempt, raised_attempt
 from streamheal.workers.frames import task_title
-from streamheal.workers.process import Process
+from streamheal.workers.memory import CROWDED
+from streamheal.workers.process import CELL, Process
 
 if TYPE_CHECKING:
     from streamheal.workers.permits import CautiousSeat
@@ -55,7 +56,7 @@ class Cells:
         """Use this warm process for the next record."""
         cell = self._waiting.popleft()
         self._live[process] = cell
-        process.label = "cell"
+        process.label = CELL
         cell.began = self._pool.loop.time()
         cell.due = process.due_in(self._pool.initialize_s_max)
         process.send(wire.Alone(cell.seat.shard.shard_id, cell.seat.shard.stream, cell.record, cell.seat.after))
@@ -100,6 +101,10 @@ class Cells:
         cell.due = process.due_in(self._pool.watchdog.deadline_s)
         process.send(wire.Go())
 
+    def running(self, seat: CautiousSeat) -> list[At]:
+        """Whose records of this seat have begun."""
+        return [cell.at for cell in self._live.values() if cell.seat is seat and cell.stage == "running"]
+
     def permit(self, seat: CautiousSeat, at: At | None) -> bool:
         """The record may run; None: all of this seat may. Returns whether anybody waited for it."""
         found = [
@@ -127,6 +132,8 @@ class Cells:
         if cell.stage != "running":
             # The processor could not even begin: that says nothing of the record.
             attempt.message = f"while initialize ran: {attempt.message}"
+            attempt.outcome, cause = "throttled", Cause.THROTTLED
+        elif process.doomed == CROWDED:
             attempt.outcome, cause = "throttled", Cause.THROTTLED
         cell.seat.listener.worker_died(cause_of(process, in_cell=True))
         self._failed(process, cause, cell.began, self._pool.loop.time(), attempt)

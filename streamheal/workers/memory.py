@@ -1,7 +1,8 @@
 """How much memory processes use: one that grows too large is ended before the kernel ends the host.
 
     one process    past `memory_each`      that one is ended
-    all together   past `memory_together`  the largest is ended
+    all together   past `memory_together`  the largest is ended; but while several records run alone, the
+                                           largest of theirs, and it is tried again: that many were our doing
 
 Counted is what only that process uses, anonymous memory: the arena that all share is resident in
 each of them. Looked at with everything else, every 50 ms, which costs a few microseconds a process;
@@ -17,7 +18,10 @@ from typing import Any, Protocol
 
 from streamheal import platform
 from streamheal.workers.port import WorkerOptions
-from streamheal.workers.process import Process
+from streamheal.workers.process import CELL, Process
+
+# Why a cell is ended that is too much only together with others.
+CROWDED = "crowded"
 
 
 class Log(Protocol):
@@ -54,8 +58,13 @@ class Memory:
         growing = [process for process in growing if process.doomed is None]
         self.used = sum(process.memory for process in growing)
         if self.together is not None and self.used > self.together:
-            largest = max(growing, key=lambda process: process.memory)
+            cells = [process for process in growing if process.label == CELL]
+            largest = max(cells if len(cells) > 1 else growing, key=lambda process: process.memory)
             all_of_them = f"all worker processes together passed {mib(self.together):,} MiB"
+            if len(cells) > 1:
+                largest.grew = f"ended to make room: {all_of_them}"
+                largest.kill(CROWDED)
+                return
             _end(largest, f"grew past {mib(largest.memory):,} MiB, the largest when {all_of_them}")
 
     def limit_of(self, process: Process) -> float:

@@ -44,7 +44,7 @@ class CautiousSeat:
             self._heeds_due += wanted
             self._send(wire.Cautious(self.number, wanted))
         elif wanted:
-            self.listener.heeds(())  # it runs nothing, and will be told before it is given anything
+            self._heeds(())  # it runs nothing, and will be told before it is given anything
         if not wanted:
             self._pool.cells.permit(self, None)
 
@@ -72,13 +72,19 @@ class CautiousSeat:
                 self._heeds_due -= 1
                 if self._unheeded and not self._heeds_due:
                     self._unheeded = False
-                    self.listener.heeds(self._named(running))
+                    self._heeds(self._named(running))
 
     def _lost_its_worker(self) -> None:
         """The next will be told before it is given anything."""
         if self._unheeded:
             self._unheeded = False
-            self.listener.heeds(())
+            self._heeds(())
+
+    def _heeds(self, running: tuple[Named, ...]) -> None:
+        self.listener.heeds(running, tuple(self.named(at) for at in self._pool.cells.running(self)))
+
+    def named(self, at: At) -> Named:
+        return self.books.known(at).named
 
     def _named(self, places: Iterable[tuple[int, int]]) -> tuple[Named, ...]:
         found = (self.books.look_up(At(*place)) for place in places)

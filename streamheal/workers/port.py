@@ -110,8 +110,11 @@ class Listener(Protocol):
     def through(self, ats: tuple[At, ...]) -> None:
         """These have ended in their worker; with a cell, `happened` says so."""
 
-    def heeds(self, running: tuple[Named, ...]) -> None:
-        """`Seat.cautious` is obeyed from here on. These began before; each is `through` one day."""
+    def heeds(self, running: tuple[Named, ...], alone: tuple[Named, ...] = ()) -> None:
+        """`Seat.cautious` is obeyed from here on. These began before, in the worker; each is `through` one day.
+
+        `alone`: and these in cells, of which a `Done` or `Failed` is all that is heard.
+        """
 
 
 class Seat(Protocol):

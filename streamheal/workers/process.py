@@ -42,6 +42,8 @@ _DUMP_BYTES = 1 << 20
 _DUMP_WAIT_S = 0.2
 _DUMP_GROWING_WAIT_S = 0.05  # it eats memory meanwhile
 _SHOW_S = 0.05
+# The label of a process in which one record runs alone.
+CELL = "cell"
 # How often all processes are looked at.
 LOOK_EVERY_S = 0.05
 

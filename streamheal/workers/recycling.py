@@ -60,8 +60,8 @@ class Recycler:
                 continue
             if process.draining is None:
                 self._weigh(process, seats, spare, now)
-            elif spare and not process.draining and not any(seat.running() for seat in seats):
-                self._end(process, now)
+            elif spare and not process.draining and not any(seat.running() or seat.due is not None for seat in seats):
+                self._end(process, now)  # no hook is under way there, either
 
     def _weigh(self, process: Process, seats: list[ShardSeat], spare: bool, now: float) -> None:
         if not seats or any(seat.stage != "in" for seat in seats):

@@ -18,7 +18,6 @@ from streamheal.core.messages import (
     Done,
     Failed,
     Give,
-    Named,
     RunsAgain,
     SpanCounted,
     SpanDone,
@@ -170,9 +169,6 @@ class ShardSeat(CautiousSeat):
 
     def record(self, at: At) -> Record:
         return self.books.known(at).record
-
-    def named(self, at: At) -> Named:
-        return self.books.known(at).named
 
     def forget(self, at: At) -> None:
         self.books.forget(at)

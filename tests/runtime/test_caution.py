@@ -377,3 +377,22 @@ def test_what_is_not_understood_is_told_of_and_stops_no_start() -> None:
         seat.listener.happened(SpanCounted(1, 3))
 
     assert "marks_unreadable" in cautious(story, state).events
+
+
+def test_what_ran_alone_before_is_marked_and_outlives_its_shards_worker() -> None:
+    async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
+        stand.bring(1, 2, 3)
+        seat.listener.happened(SpanCounted(1, 3))
+        seat.listener.happened(Failed(named(2), Ended.SUSPECTED, 0.0, 0.0))
+        seat.listener.heeds((), (named(2),))
+        await until(lambda: state.running() == {2: False})
+        seat.listener.happened(WorkerDied(1, ()))
+        await until(lambda: not stand.runtime._chores)
+        assert state.running() == {2: False}
+        solitude = stand.runtime.core_host.solitude
+        assert not solitude.be_alone("another")
+        seat.listener.happened(Done(At(1, 1), alone=True))
+        assert solitude.be_alone("another")
+        solitude.leave("another")
+
+    cautious(story)

@@ -38,7 +38,7 @@ class _Run:
 
     def cautious(self, wanted: bool) -> None:
         if wanted:
-            self.caution.heeds(())
+            self.caution.heeds((), ())
 
     def permit(self, at: At) -> None:
         number = at.nth

@@ -91,6 +91,7 @@ class Ear:
         self.intents: list[tuple[At, ...]] = []
         self.ended_there: list[At] = []
         self.ran_before: tuple[At, ...] | None = None
+        self.alone_before: tuple[At, ...] = ()
         self._heal = heal
         self._spans: dict[int, dict[int, str]] = {}  # known records: queued, hand, settled
         self._stand = stand
@@ -145,7 +146,8 @@ class Ear:
         self.ended_there += ats
         self._changed.set()
 
-    def heeds(self, running: tuple[Named, ...]) -> None:
+    def heeds(self, running: tuple[Named, ...], alone: tuple[Named, ...] = ()) -> None:
+        self.alone_before = tuple(record.at for record in alone)
         self.ran_before = tuple(record.at for record in running)
         self._changed.set()
 

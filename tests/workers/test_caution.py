@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from streamheal.core.messages import At, Cause, Give, WorkerDied
+from streamheal.core.messages import At, Cause, Done, Give, WorkerDied
 from tests.workers.stand import Ear, Stand, line, numbers, standing, until
 
 PLAIN = """
@@ -251,3 +251,25 @@ async def test_what_began_between_two_times_of_caution_is_told_of(tmp_path: Path
         await ear.until(lambda: ear.intents)
         assert ear.ran_before == ()
         assert stand.effects() == []
+
+
+async def test_what_runs_alone_when_caution_begins_is_told_of(tmp_path: Path) -> None:
+    """Nobody has asked for it, and the host may die of it: it must be marked, and nothing run as if by itself."""
+    code = """
+class App(RecordProcessor):
+    def process_record(self, record):
+        if record.attempt == 1: raise ValueError("once")
+        effect("begins")
+        while not os.path.exists("go"): time.sleep(0.01)
+"""
+    async with standing(tmp_path, code) as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line([1]))
+        await ear.failed(At(1, 0))
+        ear.seat.run_alone(At(1, 0), 2)
+        await until(stand.effects)
+        ear.seat.cautious(True)
+        await ear.until(lambda: ear.ran_before is not None)
+        assert (ear.ran_before, ear.alone_before) == ((), (At(1, 0),))
+        (tmp_path / "go").touch()
+        await ear.until(lambda: ear.of(Done))

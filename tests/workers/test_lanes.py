@@ -269,8 +269,20 @@ class Game:
                 may = [self.be_cautious]
             if self.dice.random() < 0.03:
                 may = [self.die]
+            if self.dice.random() < 0.02:
+                may = [self.drain]
             self.dice.choice(may)()
         self.finish()
+
+    def drain(self) -> None:
+        """Another process will be given it all: nothing starts here, whatever was permitted, or is let go."""
+        self.lanes.drain()
+        for end in (None, *([self.permit] * len(self.asked)), self.be_cautious, *([self.end] * len(self.running))):
+            if end is not None:
+                end()
+            assert not self.lanes.waiting
+            assert self.lanes.next() is None, "started while it is emptied"
+        self.die()
 
     def finish(self) -> None:
         """Everything comes to an end: nothing waits that nobody would ever come back to."""

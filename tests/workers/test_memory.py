@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from streamheal.core.messages import At, WorkerDied
+from streamheal.core.messages import At, Cause, Done, Failed, WorkerDied
 from streamheal.errors import TargetError
+from streamheal.workers.process import LOOK_EVERY_S
 
 from .stand import line, numbers, standing, until
 
@@ -51,6 +52,36 @@ async def test_who_grows_a_process_alone_is_named_and_its_neighbour_is_done(
             assert (attempt.outcome, attempt.signal) == ("crash", None)
             assert says in (attempt.message or "")
         assert ear.attempts[At(1, 0)][-1].frames == ("app.py:process_record", "app.py:eat")
+
+
+async def test_of_several_that_run_alone_one_that_has_no_room_is_tried_again_and_not_blamed(tmp_path: Path) -> None:
+    """Each needs no more than a worker may have; only at once they are too much."""
+    code = """
+class App(RecordProcessor):
+    def process_record(self, record):
+        if record.attempt == 1: raise ValueError("once")
+        held = [bytearray(1 << 20) for _ in range(150)]
+        while not os.path.exists("go"): time.sleep(0.01)
+        effect(record.json())
+"""
+    async with standing(tmp_path, code, memory_together=320 * MIB) as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line([1, 2]))
+        for at in (At(1, 0), At(1, 1)):
+            await ear.failed(at)
+            ear.seat.run_alone(at, 2)
+        await ear.until(lambda: len(ear.of(Failed)) == 3)
+        crowded: Failed = ear.of(Failed)[-1]
+        assert (crowded.cause, crowded.alone) == (Cause.THROTTLED, True)
+        attempt = ear.attempts[crowded.record.at][-1]
+        assert attempt.outcome == "throttled"
+        assert attempt.message == "ended to make room: all worker processes together passed 320 MiB"
+        assert ear.deaths == ["memory"]
+        (tmp_path / "go").touch()
+        await ear.until(lambda: ear.of(Done))
+        ear.seat.run_alone(crowded.record.at, 2)
+        await ear.until(lambda: len(ear.of(Done)) == 2)
+        assert sorted(stand.effects()) == ["1", "2"]
 
 
 async def test_shared_memory_is_held_against_nobody(tmp_path: Path) -> None:
@@ -155,3 +186,30 @@ class App(RecordProcessor):
         (tmp_path / "go").touch()
         await ear.until(lambda: ear.open == 0)
         assert not ear.of(WorkerDied)
+
+
+async def test_a_leaking_worker_is_not_replaced_while_a_shard_ends_in_it(tmp_path: Path) -> None:
+    """Nothing runs in it any more but the processor's last hook."""
+    code = """
+kept = []
+class App(RecordProcessor):
+    def process_record(self, record): kept.append(bytearray(140 << 20))
+    def shard_ended(self):
+        effect("begins")
+        while not os.path.exists("go"): time.sleep(0.01)
+        effect("ends")
+"""
+    async with standing(tmp_path, code, memory_each=160 * MIB) as stand:
+        ear = await stand.ear().start()
+        process = ear.seat.process
+        assert process is not None
+        ear.bring(1, line([1]))
+        await ear.span_done(1)
+        ear.seat.end("shard_ended")
+        process.draining = set()  # as if it had been emptied just before
+        await until(stand.effects)
+        seen = process.awake_s
+        await until(lambda: process.doomed or process.awake_s > seen + 3 * LOOK_EVERY_S)
+        (tmp_path / "go").touch()
+        await ear.until(lambda: ear.over)
+        assert (stand.effects(), ear.hook_failures) == (["begins", "ends"], [])

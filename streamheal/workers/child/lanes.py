@@ -149,6 +149,8 @@ class Lanes(GivenSpans):
         """The next record that may run now. `mine`: keys held by the caller, who takes more of them."""
         if self.plain and not mine:
             return self._pull_plain()
+        if self.draining:
+            return None  # not what was permitted, either
         if self.intents is not None:
             return self.intents.next()
         return self.pull(mine)
