@@ -367,7 +367,10 @@ class Healer:
     # -- the engine ----------------------------------------------------------------------
 
     def give_up(self) -> list[Decision]:
-        """The host goes, and waits no longer: how far all is settled."""
+        """The host goes, and waits no longer: how far all is settled. Nothing is decided any more."""
+        if not self.over:
+            self._stopped = self.needs_human
+            self._end()
         return self._progress.last_checkpoint()
 
     def break_off(self) -> None:
@@ -385,6 +388,6 @@ class Healer:
             self._end()
 
     def _end(self) -> None:
-        self.over = True
+        self.over = self._told = True
         deaths = {case.death for case in self._trouble.cases.by_at.values() if case.death is not None}
         self._host.left(self.shard_id, deaths)

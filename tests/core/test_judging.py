@@ -318,6 +318,22 @@ def test_of_two_left_neither_is_set_aside_and_a_human_is_called() -> None:
     assert story.healer.undecided == (at(9), at(10))
 
 
+def test_a_shard_that_was_given_up_decides_nothing_more() -> None:
+    """The host is going, and its seat is empty: whoever would have been tried next is tried by the next host."""
+    story = Telling(2, policy=Policy(checkpoint_s=0.0))
+    story.the_rest_is_done(0.5, 1, 2)
+    story.fails(1, now=1.0)
+    story.fails(2, now=1.0)
+    story.keeps_failing_alone(1, 2, now=1.0, until=300.0)
+    assert story.healer.needs_human
+    assert story.healer.wakes_at is not None
+    story.healer.give_up()
+    assert story.healer.wakes_at is None
+    assert story.happens(Signal.TICKED, 10_000.0) == []
+    assert story.another_succeeds(10_001.0) == []
+    assert story.healer.needs_human
+
+
 def test_whoever_failed_in_one_way_while_another_succeeded_is_left_over() -> None:
     """3 and 4 fail, 5 succeeds after them, then the backlog ends. Both are decided, and marked."""
     story = Telling(policy=Policy(attempts_max=1, patience_s=60.0))
