@@ -99,6 +99,13 @@ def test_a_shard_lost_and_given_back_within_one_life_has_seen_no_death(marks: Ma
     assert marks.begin(SHARD, "one", None, 9.0).suspects == ()
 
 
+def test_a_start_that_was_taken_back_and_comes_late_leaves_the_marks_of_its_own_life(marks: Marks) -> None:
+    """The shard was lost while its start was looked into, and is ours again, and runs."""
+    marks.write(SHARD, "one", [Running(Position(7), 5.0)], claim=True)
+    marks.begin(SHARD, "one", None, 6.0)
+    assert [suspect.position for suspect in marks.begin(SHARD, "two", None, 9.0).suspects] == [Position(7)]
+
+
 def test_a_host_that_has_lost_the_shard_writes_nothing_over_the_next_ones_marks(
     marks: Marks, state: SqliteState
 ) -> None:
