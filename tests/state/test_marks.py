@@ -125,6 +125,22 @@ def test_an_answer_that_was_lost_doubles_no_death(state: SqliteState) -> None:
     assert len(suspect.deaths) == 1
 
 
+def test_a_mark_is_taken_back_though_the_answer_to_it_was_lost(state: SqliteState) -> None:
+    """What is written next is as it was before the mark: that is not yet so."""
+    marks = Marks(LosesAnswers(state), "shop-orders", "orders")
+    seven, eight = [Running(Position(7), 5.0)], [Running(Position(8), 6.0)]
+    insist(lambda: marks.write(SHARD, "one", seven, claim=True))
+    for running in (eight, seven, eight, seven):
+        insist(lambda running=running: marks.write(SHARD, "one", running))
+        assert [one[0] for one in _row(state)["running"]] == [f"{running[0].position.sequence}/0"]
+
+
+def _row(state: SqliteState) -> dict[str, Any]:
+    row = state.read("shop-orders#running", f"orders/{SHARD}")
+    assert row is not None
+    return row.value
+
+
 _ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
