@@ -278,6 +278,8 @@ class ShardCaution:
     def _admit(self) -> bool:
         """Let those begin that may, once it is written down; whether there are any."""
         for first, wish in list(self._waiting.items()):
+            if first in self._left_alone:
+                continue  # it has run alone just now: what ends then must not be taken for the end of this
             alone = wish.in_cell and first in self._solitary
             keys = [(self, record.at) for record in wish.records]
             if not (self._host.solitude.be_alone(keys[0]) if alone else all(map(self._host.solitude.join, keys))):

@@ -86,7 +86,8 @@ class Marks:
             # Should another host have written meanwhile, it has the shard and we do not: see `write`.
             return _value(life, (), kept)
 
-        if value.get("running") or value.get("suspects"):
+        # What our own life has marked is another stay's to take back; this one's mark may come after it.
+        if value["life"] != life and (value["running"] or value["suspects"]):
             self._rows.change(key, taken_over)
         return Found(kept)
 

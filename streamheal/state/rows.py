@@ -36,11 +36,14 @@ class Rows:
         A conflict is no alarm by itself: a write whose answer was lost is found done when it is
         tried again. `change` is then called once more, so doing one twice must do no harm.
         """
-        row = self._seen.get(key) or self._state.read(self._kind, key)
+        # Seen no more until it is known again what is there: a write may arrive and its answer not.
+        row = self._seen.pop(key, None) or self._state.read(self._kind, key)
         while True:
             old = {} if row is None else row.value
             new = change(dict(old))
             if new == old:
+                if row is not None:
+                    self._seen[key] = row
                 return new
             try:
                 version = self._state.write(self._kind, key, new, replaces=None if row is None else row.version)

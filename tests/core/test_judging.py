@@ -326,8 +326,10 @@ def test_a_shard_that_was_given_up_decides_nothing_more() -> None:
     story.fails(2, now=1.0)
     story.keeps_failing_alone(1, 2, now=1.0, until=300.0)
     assert story.healer.needs_human
+    assert story.healer.wakes_at is not None
     story.healer.give_up()
-    assert story.ticks(10_000.0) == []
+    assert story.healer.wakes_at is None
+    assert story.happens(Signal.TICKED, 10_000.0) == []
     assert story.another_succeeds(10_001.0) == []
     assert story.healer.needs_human
 

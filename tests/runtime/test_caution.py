@@ -345,6 +345,24 @@ def test_nobody_runs_beside_one_who_is_marked_alone_though_its_shard_is_lost() -
     cautious(story, left_by_the_dead(3))
 
 
+def test_who_is_tried_alone_again_before_its_mark_is_gone_has_the_host_for_itself_again() -> None:
+    async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
+        stand.bring(1, 2, 3)
+        seat.listener.happened(SpanCounted(1, 3))
+        seat.listener.happened(Failed(named(3), Ended.SUSPECTED, 0.0, 0.0))
+        seat.listener.intends((named(3),), alone=True)
+        await until(lambda: seat.permitted)
+        seat.listener.happened(Failed(named(3), Ended.CRASHED, 0.0, 0.0, alone=True))
+        seat.listener.intends((named(3),), alone=True)
+        seat.listener.intends((named(1),))
+        await until(lambda: len(seat.permitted) == 2)
+        await until(lambda: not stand.runtime._chores)
+        assert seat.permitted == [At(1, 2), At(1, 2)]
+        assert state.running() == {3: True}
+
+    cautious(story, left_by_the_dead(3))
+
+
 def test_a_shard_that_comes_back_is_begun_once_its_old_marks_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both stays are of one life of the host: the old one must not take back what the new one marks."""
     monkeypatch.setattr(runtime, "_STATE_RETRY_S", 0.05)

@@ -91,6 +91,13 @@ def test_a_shard_lost_and_given_back_within_one_life_has_seen_no_death(marks: Ma
     assert marks.begin(SHARD, "one", None, 9.0).suspects == ()
 
 
+def test_a_start_that_was_taken_back_and_comes_late_leaves_the_marks_of_its_own_life(marks: Marks) -> None:
+    """The shard was lost while its start was looked into, and is ours again, and runs."""
+    marks.write(SHARD, "one", [Running(Position(7), 5.0)], claim=True)
+    marks.begin(SHARD, "one", None, 6.0)
+    assert [suspect.position for suspect in marks.begin(SHARD, "two", None, 9.0).suspects] == [Position(7)]
+
+
 def test_a_host_that_has_lost_the_shard_writes_nothing_over_the_next_ones_marks(
     marks: Marks, state: SqliteState
 ) -> None:
@@ -108,6 +115,22 @@ def test_an_answer_that_was_lost_doubles_no_death(state: SqliteState) -> None:
     insist(lambda: marks.begin(SHARD, "two", None, 9.0))
     (suspect,) = insist(lambda: marks.begin(SHARD, "two", None, 9.0)).suspects
     assert len(suspect.deaths) == 1
+
+
+def test_a_mark_is_taken_back_though_the_answer_to_it_was_lost(state: SqliteState) -> None:
+    """What is written next is as it was before the mark: that is not yet so."""
+    marks = Marks(LosesAnswers(state), "shop-orders", "orders")
+    seven, eight = [Running(Position(7), 5.0)], [Running(Position(8), 6.0)]
+    insist(lambda: marks.write(SHARD, "one", seven, claim=True))
+    for running in (eight, seven, eight, seven):
+        insist(lambda running=running: marks.write(SHARD, "one", running))
+        assert [one[0] for one in _row(state)["running"]] == [f"{running[0].position.sequence}/0"]
+
+
+def _row(state: SqliteState) -> dict[str, Any]:
+    row = state.read("shop-orders#running", f"orders/{SHARD}")
+    assert row is not None
+    return row.value
 
 
 _ANY = st.recursive(

@@ -36,10 +36,17 @@ class Finding(NamedTuple):
 
 
 class Audit:
-    """Of one stream. `ordering` and `concurrency` as it was run; `batches`: whole calls run again."""
+    """Of one stream.
 
-    def __init__(self, *, ordering: str, concurrency: int, batches: bool) -> None:
+    Args:
+        ordering, concurrency: As it was run.
+        batches: Whole calls run again.
+        coroutines: In a cautious life, whoever merely stood there when a worker died runs again among others.
+    """
+
+    def __init__(self, *, ordering: str, concurrency: int, batches: bool, coroutines: bool = False) -> None:
         self.truth: dict[At, Truth] = {}
+        self._coroutines = coroutines
         self._ordering, self._concurrency, self._batches = ordering, concurrency, batches
         self.reruns_shared = 0
         self.excused = 0
@@ -152,7 +159,7 @@ class Audit:
                 self.reruns_shared += len(deaths)
                 if unexplained > 0:
                     yield Finding("doubles", f"{self.say(at)} ran {len(pids)} times in life {nth}, in {pids}")
-                if len(workers & set(deaths)) > 1:
+                if len(workers & set(deaths)) > (2 if self._coroutines and nth > 1 else 1):
                     yield Finding("doubles", f"{self.say(at)} shared the deaths of {deaths} in life {nth}")
 
     def _shared(self, life: list[Line]) -> dict[int, set[At]]:

@@ -86,9 +86,10 @@ class Victims:
         return not spared
 
     def _stop(self, pids: list[int]) -> list[int]:
+        """Their host lets them go on as soon as it sees them so: until they are stopped, they are told again."""
         stopped = [pid for pid in pids if sent(pid, signal.SIGSTOP)]
         for pid in stopped:
-            wait_until(lambda pid=pid: state(pid) in "TZX")  # type: ignore[misc]
+            wait_until(lambda pid=pid: state(pid) in "TZX" or not sent(pid, signal.SIGSTOP))  # type: ignore[misc]
         self.look()
         return stopped
 

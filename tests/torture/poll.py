@@ -65,7 +65,12 @@ class Round:
         self._dice = random.Random(seed + 1)
         self._began = time.monotonic()
         self._book = Book(folder / "book")
-        self._audit = Audit(ordering=plan.ordering, concurrency=plan.concurrency, batches=plan.batches)
+        self._audit = Audit(
+            ordering=plan.ordering,
+            concurrency=plan.concurrency,
+            batches=plan.batches,
+            coroutines=plan.processor == "Coroutines",
+        )
 
     def run(self) -> None:
         plan = self.plan
