@@ -46,11 +46,13 @@ class Start(NamedTuple):
         starts: How often a host has begun from this checkpoint, this time included.
         doubt: See `Healer.doubt`.
         suspects: Records that ran in hosts that died.
+        explained: See `Healer`.
     """
 
     starts: int = 1
     doubt: Position | None = None
     suspects: tuple[Suspect, ...] = ()
+    explained: bool = True
 
 
 class HostCaution:
@@ -64,14 +66,14 @@ class HostCaution:
         self.writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._shards: list[ShardCaution] = []
 
-    async def found(self, shard: Shard, after: Position | None) -> tuple[Suspect, ...]:
+    async def found(self, shard: Shard, after: Position | None) -> Found:
         runtime = self.runtime
         async with self.writing[shard.shard_id]:
             now = runtime.wall_clock()
             found: Found = await runtime.insist(lambda: self.marks.begin(shard.shard_id, self.life, after, now))
         if not found.readable:
             runtime.chronicle.warning("marks_unreadable", stream=shard.stream, shard_id=shard.shard_id)
-        return found.suspects
+        return found
 
     def joins(self, caution: ShardCaution) -> None:
         self._shards.append(caution)

@@ -64,6 +64,12 @@ def test_one_that_is_not_run_again_and_waits_for_a_witness_is_remembered(marks: 
     assert [suspect.position for suspect in marks.begin(SHARD, "three", None, 20.0).suspects] == [FAR]
 
 
+def test_where_the_last_host_to_die_had_marked_nobody_it_is_said(marks: Marks) -> None:
+    marks.write(SHARD, "one", [Running(Position(7), 5.0)], claim=True)
+    assert marks.begin(SHARD, "two", None, 6.0).explained
+    assert not marks.begin(SHARD, "three", None, 7.0).explained
+
+
 def test_a_suspect_whose_turn_did_not_come_before_the_next_death_stays_one(marks: Marks) -> None:
     marks.write(SHARD, "one", [Running(FAR, 5.0)], claim=True)
     marks.begin(SHARD, "two", None, 9.0)
