@@ -102,6 +102,7 @@ class Healer:
         # By span: whose turn shall be told, and how many hosts it killed; None: the process of its batch died.
         self._asks: dict[int, dict[int, int | None]] = {}
         self._spared: set[At] = set()
+        self._spent: list[Position] = []
         self._stopped = False
         self._said: list[Decision] = []
         self._wakes_at: float | None = None
@@ -133,8 +134,11 @@ class Healer:
 
     @property
     def spent(self) -> tuple[Position, ...]:
-        """Records that have killed hosts, are not run again, and wait for a witness."""
-        return tuple(case.position for case in self._trouble.cases.undecided.values() if case.spent)
+        """Records that have killed hosts and are not run again, whatever has become of them here.
+
+        Must outlive the host while the checkpoint is before them: the next life would run them again.
+        """
+        return tuple(self._spent)
 
     @property
     def doubt(self) -> Position | None:
@@ -279,6 +283,7 @@ class Healer:
         case = self.ledger.case(at) or self.ledger.add(Case(event.record, Phase.QUEUED))
         self._trouble.failed(case, event, now, self._asks.get(at.span, {}).get(at.nth))
         if case.spent:
+            self._spent.append(case.position)
             self._spot.harmless(case.position)
 
     def _halted(self, halted: Halted, now: float) -> None:

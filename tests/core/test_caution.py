@@ -21,6 +21,7 @@ from streamheal.core.messages import (
     SpanArrived,
     SpanCounted,
     SpanDone,
+    Stored,
     Verdict,
     Witnessed,
     WorkerDied,
@@ -127,6 +128,17 @@ def test_a_host_is_cautious_from_its_second_start_without_progress() -> None:
     assert not Life({}, starts=1).healer.cautious
     assert Life({}, starts=2).healer.cautious
     assert Life({5: 0}, starts=1).healer.cautious
+
+
+def test_who_was_set_aside_for_killing_hosts_is_remembered_until_the_checkpoint_has_passed() -> None:
+    """Should the host die of another record now, the next one begins before both."""
+    life = Life({5: 2})
+    life.turn_comes(5, 0.2)
+    assert life.healer.spent == (Position(5),)
+    life.another_succeeds(0.3)
+    life.healer.handle(Stored(at(5)), 0.4)
+    assert not life.healer.cautious
+    assert life.healer.spent == (Position(5),)
 
 
 def test_where_the_last_host_died_past_its_marks_caution_goes_on_past_them() -> None:
