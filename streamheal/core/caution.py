@@ -28,8 +28,9 @@ class Spot:
     """Where hosts have died in a shard, as far as it is known, and whether we are past it.
 
     With marks, the spot is where they are: past it, each of them is settled, or will not be run.
-    Without, or where the last host to die has made none, because it was past its own spot, it may be anywhere among the records that the life before can have had open. Where all
-    that there is has been read and settled, whatever was open then has been, too.
+    Without, or where the last host to die has made none, because it was past its own spot, it may be
+    anywhere among the records that the life before can have had open. Where all that there is has
+    been read and settled, whatever was open then has been, too.
 
     Attributes:
         past: Nothing speaks for caution any more; it does not come back.
