@@ -85,7 +85,9 @@ class Spec:
     faults: tuple[Fault, ...] = ()
     trickle_s: float = 0.0  # a fine record of a new key every so often, while anything is open
     pace_s: float = 0.003  # how long one step takes, at most
+    run_s: float = 0.0  # how long a record runs in a lane besides, at most
     batch_max: int = 1  # records in one call of the processor
+    empty: bool = True  # now and then a batch holds nothing
     children: bool = False  # the first shard was split: the others begin once it is complete
     fails: float = 0.05  # how often state, quarantine or a checkpoint do not answer
     unready: float = 0.0  # how often `initialize` fails, a few times in all

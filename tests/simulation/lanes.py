@@ -276,7 +276,7 @@ class Lanes:
             run = self.running[item] = self.process.runs[item] = Run(item, self.world.now)
             runs.append(run)
         self.calls += 1
-        self._soon(self._step, Call(runs))
+        self.world.after(self.world.run_s(), self._do, self._step, (Call(runs),))
 
     def _step(self, call: Call) -> None:
         """Effect, then mark, then word: any two may have a death between them."""

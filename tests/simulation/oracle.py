@@ -68,6 +68,7 @@ class Stream:
     """One shard of the stream: its records, and all of it that is durable.
 
     Attributes:
+        given: How many records it has from the beginning.
         checkpoint: Position of the last record that is durably passed.
         passed_at: When that was.
         closed: Nothing will be added to it any more.
@@ -94,6 +95,7 @@ class Stream:
         if parent is not None:
             parent.has_children = True
             self._last_of.update(parent._last_of)
+        self.given = len(records)
         for rec in records:
             self.append(rec)
 

@@ -146,6 +146,10 @@ class World:
         wait_s = self._random() * self._pace_s
         return wait_s if self._random() < 0.98 else min(1.0, wait_s * 100)
 
+    def run_s(self) -> float:
+        """Until a record that has begun in a lane comes to its end, or to what is wrong with it."""
+        return self.latency() + (self._random() * self.spec.run_s if self.spec.run_s else 0.0)
+
     def slow(self) -> float:
         """Of half a call to a store, a state or a stream."""
         return min(5.0, self._random() * self._pace_s * self.pick((1, 10, 1000)) / 2)
