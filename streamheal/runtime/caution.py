@@ -186,7 +186,9 @@ class ShardCaution:
     def leave(self) -> None:
         """The shard is not run here any more, and nobody has died of it."""
         self.on = False
-        marked_alone = [*self._left_alone, *(at for at, running in self._running.items() if running.alone)]
+        # What was never written keeps nobody waiting.
+        alone = [at for at, running in self._running.items() if running.alone]
+        marked_alone = [*self._left_alone, *alone] if self._wrote else []
         self._forget(but=marked_alone)
         self._left_alone = marked_alone
         if not marked_alone:
