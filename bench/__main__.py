@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import figures, kcl_rates, kcl_recovery, kcl_stubs, memory, poll, worlds
+from bench import blame, figures, kcl_rates, kcl_recovery, kcl_stubs, memory, poll, worlds
 from bench.figures import Figure
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -38,6 +38,7 @@ FIGURES: dict[str, Callable[[int], list[Figure]]] = {
     "shards_cost": kcl_stubs.shards_cost,
     "kcl_stub": kcl_stubs.kcl_stub,
     "core_growth": figures.core_growth,
+    "blame_deaths": blame.blame,
     "worlds": worlds.worlds,
 }
 

@@ -30,18 +30,19 @@ class Spot:
     With marks, the spot is where they are: past it, each of them is settled, and a checkpoint lies behind
     them. Before that the next life would come to them again, and have forgotten what became of them: two
     records that kill hosts, with no checkpoint between them, would do so in turns for ever.
-    Without, it may be anywhere among the records that the life before can have had open. Where all
-    that there is has been read and settled, whatever was open then has been, too.
+    Without, or where the last host to die has made none, because it was past its own spot, it may be
+    anywhere among the records that the life before can have had open. Where all that there is has
+    been read and settled, whatever was open then has been, too.
 
     Attributes:
         past: Nothing speaks for caution any more; it does not come back.
     """
 
-    def __init__(self, policy: Policy, starts: int, marks: Iterable[Position]) -> None:
+    def __init__(self, policy: Policy, starts: int, marks: Iterable[Position], explained: bool = True) -> None:
         self._marks = set(marks)
         self._last = max(self._marks, default=None)  # until it is checkpointed
         open_max = policy.open_records_max + (policy.uncounted_max + 1) * _BATCH_RECORDS_MAX
-        self._records = open_max if starts >= _STARTS and not self._marks else 0
+        self._records = open_max if starts >= _STARTS and not (self._marks and explained) else 0
         self.past = not (self._marks or self._records)
 
     def settled(self, position: Position) -> None:

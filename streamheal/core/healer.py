@@ -84,11 +84,13 @@ class Healer:
         starts: int = 1,
         doubt: Position | None = None,
         marked: Iterable[Position] = (),
+        explained: bool = True,
     ) -> None:
         """
         Args:
             starts: How often a host has begun from this shard's checkpoint, this time included.
             marked: Records that ran in hosts that died, and are beyond the checkpoint.
+            explained: Some of them ran in the last host that died.
         """
         self.shard_id = shard_id
         self.ledger = Ledger()
@@ -97,7 +99,7 @@ class Healer:
         self._host = host
         self._trouble = Trouble(shard_id, policy, host, self.ledger, doubt)
         self._progress = Progress(policy, self.ledger)
-        self._spot = Spot(policy, starts, marked)
+        self._spot = Spot(policy, starts, marked, explained)
         # By span: whose turn shall be told, and how many hosts it killed; None: the process of its batch died.
         self._asks: dict[int, dict[int, int | None]] = {}
         self._spared: set[At] = set()

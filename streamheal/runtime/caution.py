@@ -46,11 +46,13 @@ class Start(NamedTuple):
         starts: How often a host has begun from this checkpoint, this time included.
         doubt: See `Healer.doubt`.
         suspects: Records that ran in hosts that died.
+        explained: See `Healer`.
     """
 
     starts: int = 1
     doubt: Position | None = None
     suspects: tuple[Suspect, ...] = ()
+    explained: bool = True
 
 
 class HostCaution:
@@ -64,14 +66,14 @@ class HostCaution:
         self.writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._shards: list[ShardCaution] = []
 
-    async def found(self, shard: Shard, after: Position | None) -> tuple[Suspect, ...]:
+    async def found(self, shard: Shard, after: Position | None) -> Found:
         runtime = self.runtime
         async with self.writing[shard.shard_id]:
             now = runtime.wall_clock()
             found: Found = await runtime.insist(lambda: self.marks.begin(shard.shard_id, self.life, after, now))
         if not found.readable:
             runtime.chronicle.warning("marks_unreadable", stream=shard.stream, shard_id=shard.shard_id)
-        return found.suspects
+        return found
 
     def joins(self, caution: ShardCaution) -> None:
         self._shards.append(caution)
@@ -184,7 +186,9 @@ class ShardCaution:
     def leave(self) -> None:
         """The shard is not run here any more, and nobody has died of it."""
         self.on = False
-        marked_alone = [*self._left_alone, *(at for at, running in self._running.items() if running.alone)]
+        # What was never written keeps nobody waiting.
+        alone = [at for at, running in self._running.items() if running.alone]
+        marked_alone = [*self._left_alone, *alone] if self._wrote else []
         self._forget(but=marked_alone)
         self._left_alone = marked_alone
         if not marked_alone:

@@ -127,7 +127,8 @@ class Runtime:
         doubt = await self.insist(lambda: self._starts.doubt(shard.shard_id))
         if self.policy.replaying:
             return Start(doubt=doubt)  # begun anew each time, whatever became of the one before
-        return Start(starts, doubt, await self.caution.found(shard, after))
+        found = await self.caution.found(shard, after)
+        return Start(starts, doubt, found.suspects, found.explained)
 
     async def _count_start(self, shard_id: str, after: Position | None) -> int:
         """How often a host has begun here. A shard that comes to us again, from another host or a new daemon,

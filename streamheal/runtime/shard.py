@@ -74,6 +74,7 @@ class ShardRun(CautiousRun):
             starts=start.starts,
             doubt=start.doubt,
             marked=[suspect.position for suspect in start.suspects],
+            explained=start.explained,
         )
         self.seat = runtime.pool.seat(shard, self)
         if after is not None:

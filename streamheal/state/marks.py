@@ -52,10 +52,16 @@ class Suspect(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What earlier lives have left. `readable`: False where there was something that is not understood."""
+    """What earlier lives have left.
+
+    Attributes:
+        readable: False where there was something that is not understood.
+        explained: Somebody was marked by the life before this one, or none was.
+    """
 
     suspects: tuple[Suspect, ...] = ()
     readable: bool = True
+    explained: bool = True
 
 
 class Marks:
@@ -89,7 +95,7 @@ class Marks:
         # What our own life has marked is another stay's to take back; this one's mark may come after it.
         if value["life"] != life and (value["running"] or value["suspects"]):
             self._rows.change(key, taken_over)
-        return Found(kept)
+        return Found(kept, explained=not kept or value["life"] == life or bool(value["running"]))
 
     def write(self, shard_id: str, life: str, running: Sequence[Running], *, claim: bool = False) -> bool:
         """Write down who runs or is about to. Returning true means that the next life knows of all of them.

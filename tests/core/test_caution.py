@@ -135,6 +135,18 @@ def test_a_host_is_cautious_from_its_second_start_without_progress() -> None:
     assert Life({5: 0}, starts=1).healer.cautious
 
 
+def test_where_the_last_host_died_past_its_marks_caution_goes_on_past_them() -> None:
+    """Its marks were settled, and it went at full speed: what killed it then is not among them."""
+    policy = Policy(checkpoint_s=0.0)
+    for explained in (True, False):
+        healer = Healer("shard", policy, Host(policy), starts=2, marked=[Position(1)], explained=explained)
+        healer.begin()
+        healer.handle(SpanArrived(1, 10), 0.0)
+        healer.handle(SpanDone(1, 10, Position(10)), 0.1)
+        healer.handle(Checkpointed(Position(10)), 0.2)
+        assert healer.cautious is not explained
+
+
 def test_where_no_marks_were_found_caution_ends_with_what_can_have_been_open() -> None:
     policy = Policy(checkpoint_s=0.0, open_records_max=1_000)
     healer = Healer("shard", policy, Host(policy), starts=2)

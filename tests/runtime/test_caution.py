@@ -345,6 +345,22 @@ def test_nobody_runs_beside_one_who_is_marked_alone_though_its_shard_is_lost() -
     cautious(story, left_by_the_dead(3))
 
 
+def test_a_shard_that_is_lost_before_anything_was_written_keeps_nobody_waiting() -> None:
+    async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
+        await stand.started(Shard("shard-1", "orders"))
+        other = stand.pool.seats["shard-1"]
+        stand.bring(1, 2, 3)
+        stand.bring(1, shard_id="shard-1")
+        seat.listener.happened(SpanCounted(1, 3))
+        seat.listener.happened(Failed(named(3), Ended.SUSPECTED, 0.0, 0.0))
+        seat.listener.intends((named(3),), alone=True)
+        stand.runtime.lease_lost("shard-0")
+        other.listener.intends((named(1),))
+        await until(lambda: other.permitted)
+
+    cautious(story, left_by_the_dead(3))
+
+
 def test_who_is_tried_alone_again_before_its_mark_is_gone_has_the_host_for_itself_again() -> None:
     async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
         stand.bring(1, 2, 3)

@@ -17,6 +17,9 @@ comes back or does not; a process or the host dies in between.
     pool.py       worker processes, and how they die
     lanes.py      workers as they are: lanes, calls, marks
     cells.py      records that run alone
+    caution.py    asking before anything begins, where hosts have died
+    runs.py       a record in a worker or a cell, and its tries
+    hosts.py      how hosts die, and what is durably known of who ran
     watch.py      what every core hears and decides
     oracle.py     what truly happened, and what must never
     shrink.py     the smallest world that fails in the same way

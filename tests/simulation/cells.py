@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from streamheal.core.messages import Cause, Done, Failed
-from tests.simulation.lanes import CAUSES, DEADLINE_S, OUTCOMES, Item, Run, attempt
+from streamheal.core.messages import At, Cause, Done, Failed
+from tests.simulation.runs import CAUSES, DEADLINE_S, OUTCOMES, Item, Run, attempt
 
 if TYPE_CHECKING:
+    from tests.simulation.caution import CautiousSeat
     from tests.simulation.pool import SimPool
     from tests.simulation.seat import SimSeat
 
@@ -17,6 +18,7 @@ class Cell:
     def __init__(self, seat: SimSeat, item: Item) -> None:
         self.seat, self.item = seat, item
         self.run: Run | None = None  # once the processor runs
+        self.asked = False  # it waits for a permit, or has had one
         self.over = False  # the process has ended; or nobody is interested any more
 
 
@@ -50,7 +52,27 @@ class Cells:
             # The processor could not even begin: that says nothing of the record.
             self._ended(cell, Cause.THROTTLED, "throttled", "OSError", world.now)
             return
-        world.oracle.starts(cell.seat.stream, cell.item.track, in_lane=False)
+        if cell.seat.is_cautious:
+            cell.asked = True
+            cell.seat.listener.intends((cell.item.named,), alone=True)
+        else:
+            self._go(cell)
+
+    def permit(self, seat: CautiousSeat, at: At | None) -> bool:
+        """The record may run; None: all of this seat may. Returns whether anybody waited for it."""
+        found = [
+            cell
+            for cell in self._live
+            if cell.seat is seat and cell.asked and cell.run is None and at in (None, cell.item.at)
+        ]
+        for cell in found:
+            self._go(cell)
+        return bool(found)
+
+    def _go(self, cell: Cell) -> None:
+        world = self._world
+        track = cell.item.track
+        world.oracle.starts(cell.seat.stream, track, in_lane=False, asked=cell.asked and cell.seat.is_cautious)
         cell.run = Run(cell.item, world.now)
         world.after(world.latency(), self._runs, cell)
 
@@ -59,6 +81,8 @@ class Cells:
         if cell.over or run is None:
             return
         stage = world.outcome(cell.seat.stream, run, process=None)
+        if stage == "host":
+            return  # all of it is about to end
         if stage == "crash":
             self._died(cell, run.like)
         elif stage in ("hang", "freeze"):

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from tests.simulation.oracle import Stream
     from tests.simulation.world import World
 
-RECORDS_MAX = 200
+# What a stream grows to at most while anything is open, and by how much at least.
+RECORDS_MAX, MORE_RECORDS = 200, 150
 
 
 class Reading:
@@ -115,7 +116,12 @@ class SimEngine:
             return
         every_s = world.spec.trickle_s
         settled = stream.healer is not None and stream.healer.ledger.first_open() is None
-        if every_s and not settled and len(tracks) < RECORDS_MAX:
+        if (
+            every_s
+            and not settled
+            and not stream.closed
+            and len(tracks) < max(RECORDS_MAX, stream.given + MORE_RECORDS)
+        ):
             last = tracks[-1]
             if world.now >= last.rec.arrives + every_s:
                 stream.append(Rec(f"t{last.position}", arrives=world.now))
@@ -126,12 +132,12 @@ class SimEngine:
             sink.lag_measured(stream.shard_id, 0.0, True)
             self._look_at(reading, world.now + max(1.0, every_s))
         else:
-            reading.ended = True
+            reading.ended = stream.closed = True
             sink.shard_ended(stream.shard_id)
 
     def _bring(self, reading: Reading, sink: Sink) -> None:
         world, tracks = self._world, reading.stream.tracks
-        most = world.pick((0, 1, 3, 10, 99, 99))
+        most = world.pick((0, 1, 3, 10, 99, 99) if world.spec.empty else (10, 99))
         found = []
         for track in tracks[reading.next : reading.next + most]:
             if track.rec.arrives > world.now:
@@ -172,7 +178,7 @@ class SimEngine:
             raise StateUnavailable("the lease is another's")
         if position < stream.checkpoint:
             self._world.oracle.fail(f"checkpoint {position} goes back from {stream.checkpoint}")
-        stream.checkpoint = position
+        stream.checkpoint, stream.passed_at = position, self._world.now
         self._world.note(f"           s{stream.number} checkpoint {position} is kept")
 
     # -- leaving -------------------------------------------------------------------------

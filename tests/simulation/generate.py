@@ -9,7 +9,9 @@ from streamheal.core.policy import Policy
 
 # What a record is like. The first line are innocents, whatever happens to them.
 INNOCENT = {"fine", "filtered", "throttle"}
-GUILTY = {"flaky", "bad", "poison", "hang", "freeze", "crash", "company", "perhaps"}
+# Those that kill the whole host: from a lane; from a cell, raising in a lane; from anywhere.
+HOST_KILLERS = ("host_lane", "host_cell", "host", "host")
+GUILTY = {"flaky", "bad", "poison", "hang", "freeze", "crash", "company", "perhaps", *HOST_KILLERS}
 
 _SICK = (
     "flaky",  # raises `times` times, then is fine
@@ -62,8 +64,8 @@ class Down:
 @dataclass(frozen=True)
 class Fault:
     step: int
-    # kill (a process), oom (a cell), host, deploy, lease, shutdown, broken (all processes die from then on);
-    # and scrape, which is none: people look at the figures.
+    # kill (a process), recycle (one, between its records), oom (a cell), host, deploy, lease, shutdown,
+    # broken (all processes die from then on); and scrape, which is none: people look at the figures.
     what: str
     which: int
 
@@ -83,10 +85,13 @@ class Spec:
     faults: tuple[Fault, ...] = ()
     trickle_s: float = 0.0  # a fine record of a new key every so often, while anything is open
     pace_s: float = 0.003  # how long one step takes, at most
+    run_s: float = 0.0  # how long a record runs in a lane besides, at most
     batch_max: int = 1  # records in one call of the processor
+    empty: bool = True  # now and then a batch holds nothing
     children: bool = False  # the first shard was split: the others begin once it is complete
     fails: float = 0.05  # how often state, quarantine or a checkpoint do not answer
     unready: float = 0.0  # how often `initialize` fails, a few times in all
+    coroutines: bool = False  # what hangs is cancelled; in cautious mode a dead process tells who was at it
     restless: bool = False  # the host may die just after a record was convicted with nobody to ask
     ends: str = "stop"  # told to stop once all is complete; `returns`: the engine does; `caught up`: at the tip
 
@@ -122,7 +127,20 @@ def make(seed: int) -> Spec:
         restless=dice.random() < 0.3,
         ends=dice.choice(["stop", "stop", "returns", "caught up"]),
     )
-    return replace(spec, policy=replace(policy, shutdown_s=dice.choice([0.01, 0.5, 20.0])))
+    policy = replace(policy, shutdown_s=dice.choice([0.01, 0.5, 20.0]))
+    coroutines = batch_max == 1 and dice.random() < 0.3
+    if not policy.replaying and dice.random() < 0.15:
+        shards = _with_host_killers(dice, shards)
+    return replace(spec, policy=policy, coroutines=coroutines, shards=shards)
+
+
+def _with_host_killers(dice: random.Random, shards: tuple[tuple[Rec, ...], ...]) -> tuple[tuple[Rec, ...], ...]:
+    found = [list(records) for records in shards]
+    for _ in range(dice.choice([1, 1, 2])):
+        records = dice.choice(found)
+        nth = dice.randrange(len(records))
+        records[nth] = replace(records[nth], kind=dice.choice(HOST_KILLERS))
+    return tuple(tuple(records) for records in found)
 
 
 def _shards(dice: random.Random) -> tuple[tuple[Rec, ...], ...]:
@@ -155,7 +173,7 @@ def _outages(dice: random.Random, shards: int) -> tuple[Down, ...]:
 
 
 def _faults(dice: random.Random) -> tuple[Fault, ...]:
-    whats = ["kill", "kill", "kill", "kill", "oom", "host", "host", "deploy", "lease", "shutdown"]
+    whats = ["kill", "kill", "kill", "kill", "recycle", "oom", "host", "host", "deploy", "lease", "shutdown"]
     many, within = dice.choice([0, 0, 1, 2, 4, 9]), dice.choice([300, 1500])
     found = [Fault(dice.randrange(within), dice.choice(whats), dice.randrange(9)) for _ in range(many)]
     if dice.random() < 0.03:

@@ -12,16 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from streamheal.attempts import Attempt
-from streamheal.core.halving import Halving
 from streamheal.core.messages import (
-    At,
     Cause,
     Done,
     Failed,
     Give,
     Limit,
-    Named,
     Retry,
     Settle,
     SpanCounted,
@@ -30,67 +26,12 @@ from streamheal.core.messages import (
     Witnessed,
 )
 from streamheal.records import Position
-from tests.simulation.oracle import Track
+from tests.simulation.caution import CAUTIOUS_RECORDS_MAX, Cautious, Drain, Intents, Permit
+from tests.simulation.runs import CAUSES, DONE, FAILED, FILTERED, RUNNING, SETTLED, Call, Item, Run, place
 
 if TYPE_CHECKING:
     from tests.simulation.pool import Process
     from tests.simulation.seat import SimSeat, Span
-
-# What is marked of a record.
-OPEN, RUNNING, DONE, FILTERED, FAILED = range(5)
-SETTLED = (DONE, FILTERED)
-CAUSES = {"raise": Cause.RAISED, "poison": Cause.POISON, "throttle": Cause.THROTTLED}
-OUTCOMES = {Cause.RAISED: "exception", Cause.POISON: "rejected", Cause.THROTTLED: "throttled"}
-DEADLINE_S = 30.0
-
-
-def attempt(outcome: str, like: str = "", *, alone: bool = False) -> Attempt:
-    crash = outcome == "crash"
-    return Attempt(
-        number=0,
-        started_at="2026-01-01T00:00:00.000Z",
-        duration_s=0.0,
-        outcome=outcome,  # type: ignore[arg-type]
-        exception_type=None if crash or outcome == "deadline" else like,
-        signal=like if crash else None,
-        alone=alone,
-    )
-
-
-class Item:
-    """One record as one run of its shard has it: what is marked, and what the host knows of it.
-
-    Attributes:
-        known: The core knows it by itself.
-        in_hand: The core's to decide about: old marks of it say nothing.
-        settled: The host was told, or has said so.
-    """
-
-    __slots__ = ("at", "before", "in_hand", "key", "known", "mark", "named", "settled", "track")
-
-    def __init__(self, at: At, track: Track, before: Track | None, key: object) -> None:
-        self.at, self.track, self.key, self.mark = at, track, key, OPEN
-        self.known = self.in_hand = self.settled = False
-        self.named = Named(at, Position(track.position), None if before is None else Position(before.position), 1)
-
-
-class Run:
-    """One record running, in a lane or alone in a cell."""
-
-    __slots__ = ("began", "item", "like", "stage")
-
-    def __init__(self, item: Item, began: float) -> None:
-        self.item, self.began = item, began
-        self.stage, self.like = "begun", ""
-
-
-class Call:
-    """One call of the processor: a record, or many of a batch, bisected when it fails."""
-
-    def __init__(self, runs: list[Run]) -> None:
-        self.runs = runs
-        self.halving = Halving(0, len(runs) - 1)
-        self.first = True
 
 
 class Lanes:
@@ -104,7 +45,9 @@ class Lanes:
         self.limit, self.curious, self.gone = start.limit, seat.curious_wanted, False
         self.inbox: list[object] = []
         self.running: dict[Item, Run] = {}
-        self._calls = 0
+        self.calls = 0
+        self.intents: Intents | None = None  # in cautious mode
+        self.draining = False
         self._reading = self._working = False
         self._todo: list[Item] = []
         self._hold: set[Item] = set()  # they block their lanes
@@ -152,6 +95,15 @@ class Lanes:
                 self.limit = starts
             case bool():
                 self.curious = message
+            case Cautious(wanted):
+                self._be_cautious(wanted)
+            case Permit(at):
+                if self.intents is not None:
+                    self.intents.permit(at)
+            case Drain():
+                self._forced.clear()
+                self.draining = True
+                self.process.drained(self)
             case str():
                 self.gone = True
                 self.process.hook(self, message)
@@ -177,7 +129,7 @@ class Lanes:
         items = span.items
         hold, skip = {items[nth] for nth in give.hold}, {items[nth] for nth in give.skip}
         known = {*hold, *skip, *(items[nth] for nth in give.queued)}
-        mine = items if give.rest else sorted(known - skip, key=_place)
+        mine = items if give.rest else sorted(known - skip, key=place)
         fresh = [item for item in mine if item not in skip and (item in hold or item.mark not in SETTLED)]
         self._hold |= hold
         self._known |= known
@@ -278,32 +230,53 @@ class Lanes:
         self._known.update(behind)
         del self._open[span], self._undealt[span]
         last = Position(span.items[-1].track.position) if span.items else None
-        held = tuple(item.named for item in sorted(behind, key=_place))
+        held = tuple(item.named for item in sorted(behind, key=place))
         self.say(SpanDone(span.number, len(span.items), last, filtered, held))
 
     # -- running -----------------------------------------------------------------------
 
+    def _be_cautious(self, wanted: bool) -> None:
+        if wanted and self.intents is None:
+            self.intents = Intents(self)
+        elif not wanted and self.intents is not None:
+            self._forced += self.intents.let_go()
+            self.intents = None
+
     @property
     def _can_begin(self) -> bool:
-        return self._calls < self.width and bool(self._forced or (self._ready and self.limit != 0))
+        if self.draining:
+            return False
+        some = bool(self._forced or (self._ready and self.limit != 0))
+        if self.intents is None:
+            return some and self.calls < self.width
+        return self.intents.permitted or (some and self.intents.room)
 
-    def _begin(self) -> None:
+    def _gather(self, most: int) -> list[Item]:
+        """What one call may hold now, in the order of the stream."""
         items: list[Item] = []
-        while len(items) < self.batch_max and (self._forced or (self._ready and self.limit != 0)):
+        while len(items) < most and (self._forced or (self._ready and self.limit != 0)):
             if self._forced:
                 items.append(self._forced.pop(0))
                 continue
             items.append(self._ready.pop(self.world.below(len(self._ready))))
             if self.limit:
                 self.limit -= 1
+        return sorted(items, key=place) if len(items) > 1 else items
+
+    def _begin(self) -> None:
+        intents = self.intents
+        if intents is not None and not intents.permitted:
+            intents.ask(self._gather(min(self.batch_max, CAUTIOUS_RECORDS_MAX)))
+            return
         runs = []
-        for item in sorted(items, key=_place) if len(items) > 1 else items:
-            self.world.oracle.starts(self.seat.stream, item.track, in_lane=True)
+        for item in self._gather(self.batch_max) if intents is None else intents.begin():
+            asked = intents is not None and self.seat.is_cautious
+            self.world.oracle.starts(self.seat.stream, item.track, in_lane=True, asked=asked)
             item.mark = RUNNING
             run = self.running[item] = self.process.runs[item] = Run(item, self.world.now)
             runs.append(run)
-        self._calls += 1
-        self._soon(self._step, Call(runs))
+        self.calls += 1
+        self.world.after(self.world.run_s(), self._do, self._step, (Call(runs),))
 
     def _step(self, call: Call) -> None:
         """Effect, then mark, then word: any two may have a death between them."""
@@ -314,7 +287,9 @@ class Lanes:
         else:
             span = call.halving.next_run()
             if span is None:
-                self._calls -= 1
+                self.calls -= 1
+                if self.intents is not None:
+                    self.intents.over([run.item for run in call.runs])
                 self._report_all()
                 self._work_soon()
                 return
@@ -333,10 +308,12 @@ class Lanes:
         for run in runs:
             stage = world.outcome(self.seat.stream, run, process=self.process)
             if stage == "crash":
-                self.process.kill("signal")
+                self.process.kill("signal", run)
                 return False
+            if stage == "host":
+                return False  # all of it is about to end
             if stage in ("hang", "freeze"):
-                self.process.hangs(run, frozen=stage == "freeze")
+                self.process.hangs(self, call, run, frozen=stage == "freeze")
                 return False
             stages.append(stage)
             if stage not in ("ok", "filtered"):
@@ -351,6 +328,14 @@ class Lanes:
         elif culprit is not None:
             call.runs[culprit].stage = stages[0]
         return True
+
+    def cancelled(self, call: Call, run: Run) -> None:
+        """A coroutine past its deadline, which has ended when it was told to."""
+        if self.process.able and not self.gone:
+            run.item.track.excused += 1
+            call.halving.ran(False)
+            run.stage = "overran"
+            self._soon(self._step, call)
 
     def _end(self, run: Run) -> None:
         item, track, now = run.item, run.item.track, self.world.now
@@ -383,9 +368,7 @@ class Lanes:
 
     def _over(self, run: Run) -> None:
         run.stage = "over"
+        if self.intents is not None and self.batch_max == 1:
+            self.intents.over([run.item])
         del self.running[run.item], self.process.runs[run.item]
         self._read_soon()
-
-
-def _place(item: Item) -> At:
-    return item.at

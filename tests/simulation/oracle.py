@@ -33,23 +33,28 @@ class Track:
         alone: Its last run was.
         own: Its last failure was its own, and not an outage's.
         unclear: It was hit by what nobody can tell from poison.
+        stood: It ran in a worker that died, while another's coroutine was being resumed there.
+        alone_when_died: Lives of hosts that ended while it was durably marked alone, in all readings;
+        by_chance: of those, the ones that did not end of it.
         failed: Cause and likeness of each counted try.
     """
 
     __slots__ = (
-        "alone", "ever", "excused", "failed", "fate", "first_failed_at", "hit_by", "judged", "kills", "own", "position",
-        "prev", "rec", "running", "runs", "shared", "stream", "times", "unclear",
+        "alone", "alone_when_died", "by_chance", "ever", "excused", "failed", "fate", "first_failed_at", "hit_by",
+        "judged", "kills", "own", "position", "prev", "rec", "running", "runs", "shared", "stood", "stream", "times",
+        "unclear",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, rec: Rec, position: int, prev: Track | None) -> None:
         self.stream, self.rec, self.position, self.prev = stream, rec, position, prev
         self.ever, self.times = "", rec.times
         self.unclear = False
+        self.alone_when_died = self.by_chance = 0
         self.new_life()
 
     def new_life(self) -> None:
         self.fate, self.runs, self.excused, self.kills = "", 0, 0, 0
-        self.alone = self.shared = self.running = self.own = self.judged = False
+        self.alone = self.shared = self.stood = self.running = self.own = self.judged = False
         self.hit_by: set[Down] = set()
         self.failed: list[tuple[str, str]] = []
         self.first_failed_at = float("inf")
@@ -63,19 +68,26 @@ class Stream:
     """One shard of the stream: its records, and all of it that is durable.
 
     Attributes:
+        given: How many records it has from the beginning.
         checkpoint: Position of the last record that is durably passed.
+        passed_at: When that was.
+        closed: Nothing will be added to it any more.
         finished: Complete.
         run: The runtime's present run of it, if there is one.
+        suspects: Positions that were marked when hosts died, as this run found them.
+        explained: The life before this one has marked some.
     """
 
     def __init__(self, world: World, number: int, records: tuple[Rec, ...], parent: Stream | None) -> None:
         self.number, self.shard_id, self.parent = number, f"shard-{number}", parent
         self.tracks: list[Track] = []
         self.checkpoint = self.began_after = self._checked = 0
-        self.finished = self.has_children = False
+        self.finished = self.has_children = self.closed = False
         self.nobody_else: set[int] = set()  # innocents, by position, of whom nobody was left to ask
+        self.suspects: set[int] = set()
+        self.explained = False
         self.deaths = 0
-        self.born_at = 0.0
+        self.born_at = self.passed_at = 0.0
         self.witnessed_since = float("-inf")
         self.run: ShardRun | None = None
         self._ordering = world.spec.ordering
@@ -83,6 +95,7 @@ class Stream:
         if parent is not None:
             parent.has_children = True
             self._last_of.update(parent._last_of)
+        self.given = len(records)
         for rec in records:
             self.append(rec)
 
@@ -126,7 +139,8 @@ class Oracle:
 
     # -- running -----------------------------------------------------------------------
 
-    def starts(self, stream: Stream, track: Track, in_lane: bool) -> None:
+    def starts(self, stream: Stream, track: Track, in_lane: bool, asked: bool) -> None:
+        self._world.hosts.starts(track, asked=asked)
         if track.running:
             self.fail(f"{track.name} runs twice at once")
         if track.fate == "stored":
@@ -183,7 +197,14 @@ class Oracle:
 
     def _as_the_rules_say(self, track: Track, verdict: Verdict) -> None:
         """What docs/judging.md asks for, whoever it is."""
-        if verdict is not Verdict.SAID_SO and not track.alone:
+        policy = self._spec.policy
+        spent = track.alone_when_died >= policy.crashes_alone_min
+        if verdict is Verdict.KILLED_HOSTS:
+            if not spent:
+                self.fail(f"{track.name}: {verdict.name}, but it was alone in {track.alone_when_died} that died")
+            if not any(other.fate == "effect" for other in track.stream.tracks if other is not track):
+                self.fail(f"{track.name}: {verdict.name}, but nothing else has succeeded in this life")
+        elif verdict is not Verdict.SAID_SO and not track.alone and not spent:
             self.fail(f"{track.name}: {verdict.name}, but its last try was not alone")
         healer = track.stream.healer
         if verdict is Verdict.NOBODY_ELSE:
@@ -196,6 +217,8 @@ class Oracle:
         now, stream = self._world.now, track.stream
         if track.unclear:
             return "an outage of what only some use"
+        if track.by_chance + track.kills >= self._spec.policy.crashes_alone_min:
+            return "hosts that died by chance while it was alone"
         if verdict is Verdict.NOBODY_ELSE:
             begun = [down for down in self._spec.outages if down.shard in (None, stream.number) and down.since <= now]
             stream.nobody_else.add(track.position)  # the host may die before it is stored: judged again, it is the same
@@ -263,6 +286,8 @@ class Oracle:
             self.fail(f"stuck: shard {stream.number} is not run at {world.now:.0f} s")
         if healer.over and healer.needs_human:
             return  # stopped, and a human was called
+        if world.now - stream.passed_at < 200:
+            return  # it goes on, though it may be slowly
         left = [run.seat.items[at].track for at in healer.undecided]  # type: ignore[attr-defined]  # it is our seat
         story = f"shard {stream.number} at {world.now:.0f} s: " + (
             f"{run.needs_human=} {healer.paused=} left {[track.name for track in left]}"
@@ -279,6 +304,8 @@ class Oracle:
         self.seen["needs a human"] += 1
 
     def _left_over(self, left: list[Track], story: str) -> None:
+        if any(not track.failed for track in left):
+            return  # its hosts died of it, and it has not been tried in this life
         unfollowed = Counter(track.failed[-1] for track in left if not self._followed(track))
         if max(unfollowed.values(), default=0) > 1:
             return

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from streamheal.records import Shard
 from streamheal.workers.port import Listener
+from tests.simulation.caution import Drain
 from tests.simulation.cells import Cells
-from tests.simulation.lanes import DEADLINE_S, Item, Lanes, Run
+from tests.simulation.lanes import Lanes
+from tests.simulation.runs import DEADLINE_S, Call, Item, Run
 from tests.simulation.seat import BY_US, SimSeat, Slot
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ class Process:
         self.started = False
         self.doomed = ""
         self.overran: list[Run] | None = None
+        self.stepping: Run | None = None  # whose coroutine was being resumed when it died, where that is marked
+        self.draining: set[Lanes] | None = None  # stays that may still begin something
         self.stays: list[Lanes] = []
         self.runs: dict[Item, Run] = {}
         self._outbox: list[tuple[Lanes, object, str]] = []
@@ -65,12 +69,17 @@ class Process:
 
     # -- its end -----------------------------------------------------------------------
 
-    def hangs(self, run: Run, *, frozen: bool) -> None:
+    def hangs(self, lanes: Lanes, call: Call, run: Run, *, frozen: bool) -> None:
         """Somebody looks whether it is past its deadline."""
         self.able = self.able and not frozen
-        self.world.after(DEADLINE_S + run.began - self.world.now + 0.001 + self.world.latency(), self._look)
+        cancels = self.world.spec.coroutines and self.world.chance(0.7)  # else it does not end when it is told to
+        late_s = DEADLINE_S + run.began - self.world.now + 0.001 + self.world.latency()
+        self.world.after(late_s, self._look, *((lanes, call, run) if cancels else ()))
 
-    def _look(self) -> None:
+    def _look(self, lanes: Lanes | None = None, call: Call | None = None, run: Run | None = None) -> None:
+        if self.able and lanes is not None and call is not None and run is not None:
+            lanes.cancelled(call, run)
+            return
         late = [run for run in self.runs.values() if self.world.now - run.began >= DEADLINE_S]
         if late and not self.doomed:
             self.overran = late
@@ -88,18 +97,40 @@ class Process:
         if lanes.seat.lanes is lanes:
             self.kill("hook")
 
-    def kill(self, why: str) -> None:
-        """It ends now. The host hears of it a moment later."""
+    def drain(self) -> None:
+        """To be replaced once nothing runs in it."""
+        if self.draining is None and self.started and not self.doomed and self.stays:
+            self.draining = set(self.stays)
+            for lanes in self.stays:
+                lanes.put(Drain())
+            self._look_idle()
+
+    def drained(self, lanes: Lanes) -> None:
+        if self.draining is not None:
+            self.draining.discard(lanes)
+
+    def _look_idle(self) -> None:
+        if self.draining is not None and self.draining.isdisjoint(self.stays) and not self.runs:
+            self.kill("recycled")
+        elif not self.doomed:
+            self.world.after(0.1, self._look_idle)
+
+    def kill(self, why: str, by: Run | None = None) -> None:
+        """It ends now, by one of its records or not. The host hears of it a moment later."""
         if self.doomed:
             return
         world = self.world
         self.doomed, self.able = why, False
+        if why == "signal" and world.spec.coroutines and any(lanes.intents for lanes in self.stays):
+            self.stepping = by or (world.pick(list(self.runs.values())) if self.runs and world.chance(0.5) else None)
         for run in self.runs.values():
             track = run.item.track
             if track.running:
                 track.running = False
                 track.excused += 1
-                track.shared |= why not in BY_US
+                stood = self.stepping is not None and run is not self.stepping
+                track.shared |= why not in BY_US and (track.stood or not stood)
+                track.stood |= stood
         lost = world.below(len(self._outbox) + 1) if world.chance(0.3) else 0
         del self._outbox[len(self._outbox) - lost :]
         world.after(world.latency(), self.pool.died, self)
@@ -146,7 +177,7 @@ class SimPool:
         process = self.places.get(place)
         if process is None:
             self._spawn(place)
-        elif process.started and not process.doomed:
+        elif process.started and not process.doomed and process.draining is None:
             seat.sit(process)
 
     def _spawn(self, place: int) -> None:

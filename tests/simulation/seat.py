@@ -8,7 +8,6 @@ Seat.start ──► place ──► process (spare, or slow to start) ──►
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from streamheal.attempts import Attempt
@@ -29,23 +28,15 @@ from streamheal.core.messages import (
 )
 from streamheal.records import Dialect, Position, Record, Shard
 from streamheal.workers.port import Hook, Listener
-from tests.simulation.lanes import (
-    DONE,
-    FILTERED,
-    OPEN,
-    OUTCOMES,
-    RUNNING,
-    SETTLED,
-    Item,
-    Lanes,
-    attempt,
-)
+from tests.simulation.caution import CautiousSeat, Heeds, Intends, Over
+from tests.simulation.lanes import Lanes
+from tests.simulation.runs import DONE, FILTERED, OPEN, OUTCOMES, RUNNING, SETTLED, Item, attempt
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Stream, Track
     from tests.simulation.pool import Process, SimPool
 
-BY_US = ("by_us", "hook", "initialize")
+BY_US = ("by_us", "hook", "initialize", "recycled")
 
 
 class Slot:
@@ -72,10 +63,11 @@ class Span:
         return not self.reported or any(item.known and not (item.in_hand or item.settled) for item in self.items)
 
 
-class SimSeat:
+class SimSeat(CautiousSeat):
     """Implements `port.Seat`."""
 
     def __init__(self, pool: SimPool, shard: Shard, listener: Listener) -> None:
+        super().__init__()
         self.pool, self.world, self.listener = pool, pool.world, listener
         self.stream: Stream = pool.world.stream(shard.shard_id)
         self.stage = "out"  # out, waiting, initializing, in, ending
@@ -200,16 +192,6 @@ class SimSeat:
     def arrival(self) -> float | None:
         return None
 
-    def cautious(self, wanted: bool) -> None:
-        if wanted:
-            self.listener.heeds(())
-
-    def permit(self, at: At) -> None: ...
-
-    def places(self, span: int, positions: Collection[Position]) -> tuple[tuple[int, Position], ...]:
-        found = [(item.at.nth, item.named.position) for item in self.spans[span].items]
-        return tuple(place for place in found if place[1] in positions)
-
     # -- what the worker says ----------------------------------------------------------
 
     def heard(self, event: Any, like: str) -> None:
@@ -231,12 +213,15 @@ class SimSeat:
                 self.listener.happened(event, tried)
             case "ready":
                 self.stage = "in"
+                self._initialized()
                 self.listener.initialized()
             case "unready":
                 self._left()
                 self.listener.initialize_failed(attempt("exception", "OSError"))
             case "ended" | "raised":
                 self._end_over(attempt("exception", "OSError") if event == "raised" else None)
+            case Intends() | Over() | Heeds():
+                self._asked(event)
             case _:
                 self.listener.happened(event)
 
@@ -272,6 +257,7 @@ class SimSeat:
     ) -> None:
         stage, by_us = self.stage, process.doomed in BY_US
         self._left()
+        self._lost_its_worker()
         if stage == "initializing":
             self.listener.initialize_failed(attempt("crash", "SIGKILL"))
             return
@@ -285,7 +271,10 @@ class SimSeat:
             self.listener.died(item.at, tried)
         overran = () if self.world.spec.batch_max > 1 else tuple(sorted(item.at for item in running if item in past))
         named = tuple(item.named for item in running)
-        self.listener.happened(WorkerDied(death, named, tuple(done), overran, total, by_us))
+        stepping = process.stepping
+        stood = () if stepping is None else tuple(item.at for item in running if item is not stepping.item)
+        died = WorkerDied(death, named, tuple(done), overran, total, by_us, stood=stood)
+        self.listener.happened(died)
         if self._halting:
             self.listener.happened(self._halted())
 

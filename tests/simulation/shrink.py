@@ -52,6 +52,8 @@ def _candidates(spec: Spec) -> Iterator[Spec]:
         yield replace(spec, fails=0.0, unready=0.0)
     if spec.store_down[1]:
         yield replace(spec, store_down=(0.0, 0.0))
+    if spec.coroutines:
+        yield replace(spec, coroutines=False)
     if spec.restless:
         yield replace(spec, restless=False)
     if spec.children or spec.ends != "stop":
@@ -84,7 +86,7 @@ def story(spec: Spec, lines: int = 60) -> str:
         f"seed {spec.seed}, ordering {spec.ordering}, concurrency {spec.concurrency}, batches of {spec.batch_max}",
         f"{spec.policy}",
         f"shared {spec.shared}, trickle {spec.trickle_s} s, pace {spec.pace_s} s, store down {spec.store_down}",
-        f"children {spec.children}, fails {spec.fails}, unready {spec.unready}",
+        f"children {spec.children}, coroutines {spec.coroutines}, fails {spec.fails}, unready {spec.unready}",
         f"restless {spec.restless}, ends {spec.ends}",
         *(f"{down}" for down in spec.outages),
         *(f"{fault}" for fault in spec.faults),

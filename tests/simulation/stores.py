@@ -5,14 +5,51 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from streamheal.attempts import Attempt
+from streamheal.core.messages import Quarantine
 from streamheal.errors import StateUnavailable, StoreError, StoreUnavailable
-from streamheal.quarantine.envelope import Envelope
+from streamheal.quarantine.envelope import Code, Envelope
+from streamheal.quarantine.seal import seal
+from streamheal.records import Record, Shard
 from streamheal.state.base import Conflict, Row
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
+
+
+_WRITTEN_AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Sealer:
+    """Implements `runtime.surroundings.Seal`, with the real envelope, and tells the oracle of each verdict."""
+
+    code = Code(processor="app", version=None, python="3", packages={}, config_hash="")
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def id_of(self, record: Record, shard: Shard) -> str:
+        return f"{shard.shard_id}/{record.sequence_number}"
+
+    def __call__(
+        self, record: Record, shard: Shard, decision: Quarantine, attempts: list[Attempt], masked: bytes | None
+    ) -> Envelope:
+        stream = self._world.stream(shard.shard_id)
+        self._world.oracle.judged(stream.tracks[int(record.sequence_number) - 1], decision.verdict)
+        return seal(
+            record,
+            application="app",
+            stream=shard.stream,
+            decision=decision,
+            attempts=attempts,
+            code=self.code,
+            host="host",
+            now=_WRITTEN_AT,
+            masked=masked,
+        )
 
 
 class SimShelf:
@@ -48,6 +85,11 @@ class SimState:
     def __init__(self, world: World) -> None:
         self._world = world
         self._rows: dict[tuple[str, str], Row] = {}
+
+    def marks(self, shard_id: str) -> dict[str, Any]:
+        """What is durable of a shard's marks, for the oracle."""
+        row = self._rows.get(("app#running", f"orders/{shard_id}"))
+        return {} if row is None else row.value
 
     def _may_fail(self, what: str) -> None:
         if self._world.chance(self._world.spec.fails):

@@ -34,7 +34,9 @@ def watched(world: World, stream: Stream) -> None:
             world.note(f"{now:9.3f} s{number} {event}")
         if isinstance(event, Witnessed | Failed | WorkerDied):
             _write_down(world, stream, event)
+        cautious = healer.cautious
         decisions = handle(event, now, jitter)
+        world.hosts.heard(stream, healer, cautious, now)
         if world.transcript is not None:
             for decision in decisions:
                 world.note(f"{'':9} s{number}   -> {decision}")

@@ -9,14 +9,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from streamheal.attempts import Attempt
-from streamheal.core.messages import At, Quarantine
-from streamheal.quarantine.envelope import Code, Envelope
-from streamheal.quarantine.seal import seal
-from streamheal.records import Record, Shard
+from streamheal.core.messages import At
 from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.runtime import Runtime
@@ -26,11 +21,12 @@ from streamheal.workers.port import Listener
 from tests.simulation.clock import Loop
 from tests.simulation.engine import SimEngine
 from tests.simulation.generate import Fault, Spec
-from tests.simulation.lanes import SETTLED, Run
+from tests.simulation.hosts import Hosts
 from tests.simulation.oracle import Oracle, Stream, Track, Violation
 from tests.simulation.pool import Process, SimPool
+from tests.simulation.runs import SETTLED, Run
 from tests.simulation.seat import SimSeat
-from tests.simulation.stores import NoThreads, SimShelf, SimState
+from tests.simulation.stores import NoThreads, Sealer, SimShelf, SimState
 from tests.simulation.watch import Log, watched
 
 T = TypeVar("T")
@@ -38,7 +34,6 @@ TIME_MAX, STEPS_MAX = 4_000.0, 150_000
 _NEVER = 1 << 60
 _UNREADY_MAX = 6
 _LOOK_S = 5.0  # how often the runtime looks whether all is done: a world that waits for hours must cost little
-_WRITTEN_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class HostDied(Exception):
@@ -89,35 +84,6 @@ class Life:
         main.result()
 
 
-class Sealer:
-    """Implements `runtime.surroundings.Seal`, with the real envelope, and tells the oracle of each verdict."""
-
-    code = Code(processor="app", version=None, python="3", packages={}, config_hash="")
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-
-    def id_of(self, record: Record, shard: Shard) -> str:
-        return f"{shard.shard_id}/{record.sequence_number}"
-
-    def __call__(
-        self, record: Record, shard: Shard, decision: Quarantine, attempts: list[Attempt], masked: bytes | None
-    ) -> Envelope:
-        stream = self._world.stream(shard.shard_id)
-        self._world.oracle.judged(stream.tracks[int(record.sequence_number) - 1], decision.verdict)
-        return seal(
-            record,
-            application="app",
-            stream=shard.stream,
-            decision=decision,
-            attempts=attempts,
-            code=self.code,
-            host="host",
-            now=_WRITTEN_AT,
-            masked=masked,
-        )
-
-
 class World:
     def __init__(self, spec: Spec, transcript: list[str] | None = None) -> None:
         self.spec, self.transcript = spec, transcript
@@ -126,6 +92,7 @@ class World:
         self.oracle = Oracle(self)
         self.violation: Violation | None = None
         self.state = SimState(self)
+        self.hosts = Hosts(self)
         self.broken = False
         self.streams: list[Stream] = []
         for number, records in enumerate(spec.shards):
@@ -179,9 +146,13 @@ class World:
         wait_s = self._random() * self._pace_s
         return wait_s if self._random() < 0.98 else min(1.0, wait_s * 100)
 
+    def run_s(self) -> float:
+        """Until a record that has begun in a lane comes to its end, or to what is wrong with it."""
+        return self.latency() + (self._random() * self.spec.run_s if self.spec.run_s else 0.0)
+
     def slow(self) -> float:
         """Of half a call to a store, a state or a stream."""
-        return self._random() * self._pace_s * self.pick((1, 10, 1000)) / 2
+        return min(5.0, self._random() * self._pace_s * self.pick((1, 10, 1000)) / 2)
 
     def start_s(self) -> float:
         """Until a process runs: at once where a spare stands by."""
@@ -203,13 +174,14 @@ class World:
         return track.rec.key if ordering == "key" else at if ordering == "none" else "shard"
 
     def watch(self, seat: SimSeat, listener: Listener) -> None:
+        seat.stream.suspects = self.hosts.suspects(seat.stream)
         seat.stream.run = listener  # type: ignore[assignment]  # in a runtime it is a ShardRun
         watched(self, seat.stream)
 
     # -- what running does ---------------------------------------------------------------
 
     def outcome(self, stream: Stream, run: Run, process: Process | None) -> str:
-        """What becomes of this try: ok, filtered, raise, poison, throttle, hang, freeze or crash."""
+        """What becomes of this try: ok, filtered, raise, poison, throttle, hang, freeze, crash or host."""
         track, dice = run.item.track, self._random
         rec, now = track.rec, self.now
         kind = rec.kind
@@ -242,6 +214,11 @@ class World:
             if process is not None:
                 self.oracle.killed(track)
             return self._fails(run, "crash", "SIGSEGV")
+        if kind == "host" or (kind == "host_lane" and process is not None) or (kind == "host_cell" and process is None):
+            self.hosts.dies_of(track)
+            return "host"
+        if kind == "host_cell":
+            return self._fails(run, "raise", rec.like)
         if kind == "poison":
             return self._fails(run, "poison", rec.like)
         if kind in ("hang", "freeze"):
@@ -297,8 +274,11 @@ class World:
     def provoke(self) -> None:
         """What was just decided must be known to the next life: now and then that begins at once."""
         if self.spec.restless and self.chance(0.5):
-            self._faults.insert(0, Fault(self.steps + self.below(100), "host", 0))
-            self.ring()
+            self.befall(Fault(self.steps + self.below(100), "host", 0))
+
+    def befall(self, fault: Fault) -> None:
+        self._faults.insert(0, fault)
+        self.ring()
 
     def _strike(self, fault: Fault) -> None:
         life, streams = self.life, self.unfinished()
@@ -307,6 +287,10 @@ class World:
                 alive = [process for process in life.pool.places.values() if not process.doomed]
                 if alive:
                     alive[fault.which % len(alive)].kill("signal")
+            case "recycle":
+                places = list(life.pool.places.values())
+                if places:
+                    places[fault.which % len(places)].drain()
             case "oom":
                 self._memory_short = True
             case "broken":
@@ -359,9 +343,11 @@ class World:
                 raise self.violation
             if self._has_ended(life):
                 return self
+            self.hosts.over()
 
     def _after_death(self) -> None:
         self.oracle.seen["host deaths"] += 1
+        self.hosts.over()
         if self.violation is not None:
             raise self.violation
 

@@ -56,6 +56,12 @@ def test_deaths_add_up_over_lives_until_the_spot_is_passed(marks: Marks) -> None
     assert marks.begin(SHARD, "five", None, 30.0) == Found()
 
 
+def test_where_the_last_host_to_die_had_marked_nobody_it_is_said(marks: Marks) -> None:
+    marks.write(SHARD, "one", [Running(Position(7), 5.0)], claim=True)
+    assert marks.begin(SHARD, "two", None, 6.0).explained
+    assert not marks.begin(SHARD, "three", None, 7.0).explained
+
+
 def test_a_suspect_whose_turn_did_not_come_before_the_next_death_stays_one(marks: Marks) -> None:
     marks.write(SHARD, "one", [Running(FAR, 5.0)], claim=True)
     marks.begin(SHARD, "two", None, 9.0)
