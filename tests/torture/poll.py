@@ -61,6 +61,7 @@ class Round:
         self.findings: list[Finding] = []
         self.blows: Counter[str] = Counter()
         self.humans = 0
+        self._left_to_people = False  # what is behind a checkpoint was looked at after each life
         self._aws, self._stopped = aws, stopped
         self._dice = random.Random(seed + 1)
         self._began = time.monotonic()
@@ -156,6 +157,11 @@ class Round:
             if code == 0 and late <= {line.at for line in self._book.lines if line.event == "done"}:
                 return
             blows = ()
+        if self.plan.ordering == "shard" and code == 3:
+            # One sick record at the head of each shard, and nothing that may succeed: only people know (docs/judging.md).
+            self._say("left to people: in strict order nothing may run beside the sick")
+            self._left_to_people = True
+            return
         self._found("left behind", f"{_LAST_LIVES_MAX} lives on end did not come to an end of it")
 
     def _go_on(self, host: Any) -> set[At]:
@@ -270,7 +276,7 @@ class Round:
 
     def _judge(self) -> None:
         lines, asides = self._book.lines, self._ground.asides()
-        self.findings += self._audit.losses(lines, asides)
+        self.findings += self._audit.losses(lines, asides) if not self._left_to_people else []
         self.findings += self._audit.blame(asides, self._book.struck, self._book.struck_alone)
         self.findings += self._audit.effects(lines)
         self.findings += self._audit.order(lines)
