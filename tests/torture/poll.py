@@ -158,7 +158,7 @@ class Round:
                 return
             blows = ()
         if self.plan.ordering == "shard" and code == 3:
-            # One sick record at the head of each shard, and nothing that may succeed: only people know (docs/judging.md).
+            # A sick record at the head of each shard, and nothing that may succeed: people know (docs/judging.md).
             self._say("left to people: in strict order nothing may run beside the sick")
             self._left_to_people = True
             return
