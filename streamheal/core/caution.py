@@ -28,9 +28,10 @@ class Spot:
     """Where hosts have died in a shard, as far as it is known, and whether we are past it.
 
     With marks, the spot is where they are: past it, each of them is settled, or will not be run.
-    Without, or where the last host to die has made none, because it was past its own spot, it may be
-    anywhere among the records that the life before can have had open. Where all that there is has
-    been read and settled, whatever was open then has been, too.
+    Without, it may be anywhere among the records that the life before can have had open. So it may where
+    the last host to die has made no marks, because it was past its own spot, or where more have died
+    than one record explains: a second may come at full speed after it. Where all that there is has been
+    read and settled, whatever was open then has been, too.
 
     Attributes:
         past: Nothing speaks for caution any more; it does not come back.
@@ -39,7 +40,10 @@ class Spot:
     def __init__(self, policy: Policy, starts: int, marks: Iterable[Position], explained: bool = True) -> None:
         self._marks = set(marks)
         open_max = policy.open_records_max + (policy.uncounted_max + 1) * _BATCH_RECORDS_MAX
-        self._records = open_max if starts >= _STARTS and not (self._marks and explained) else 0
+        # Unmarked, marked, alone as often as it takes; and this life.
+        starts_of_one = _STARTS + policy.crashes_alone_min + 1
+        explained = bool(self._marks) and explained and starts <= starts_of_one
+        self._records = open_max if starts >= _STARTS and not explained else 0
         self.past = not (self._marks or self._records)
 
     def harmless(self, position: Position) -> None:

@@ -130,6 +130,17 @@ def test_a_host_is_cautious_from_its_second_start_without_progress() -> None:
     assert Life({5: 0}, starts=1).healer.cautious
 
 
+def test_more_starts_than_one_record_explains_are_not_explained_by_marks() -> None:
+    """Two records may take turns: one that kills from a lane only, and one that comes at full speed after it."""
+    policy = Policy(checkpoint_s=0.0)
+    for starts, cautious in ((5, False), (6, True)):
+        healer = Healer("shard", policy, Host(policy), starts=starts, marked=[Position(1)])
+        healer.begin()
+        healer.handle(SpanArrived(1, 10), 0.0)
+        healer.handle(SpanDone(1, 10, Position(10)), 0.1)
+        assert healer.cautious is cautious
+
+
 def test_who_was_set_aside_for_killing_hosts_is_remembered_until_the_checkpoint_has_passed() -> None:
     """Should the host die of another record now, the next one begins before both."""
     life = Life({5: 2})
