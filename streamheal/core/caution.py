@@ -30,9 +30,10 @@ class Spot:
     With marks, the spot is where they are: past it, each of them is settled, and a checkpoint lies behind
     them. Before that the next life would come to them again, and have forgotten what became of them: two
     records that kill hosts, with no checkpoint between them, would do so in turns for ever.
-    Without, or where the last host to die has made none, because it was past its own spot, it may be
-    anywhere among the records that the life before can have had open. Where all that there is has
-    been read and settled, whatever was open then has been, too.
+    Without, it may be anywhere among the records that the life before can have had open. So it may where
+    the last host to die has made no marks, because it was past its own spot, or where more have died
+    than one record explains. Where all that there is has been read and settled, whatever was open then
+    has been, too.
 
     Attributes:
         past: Nothing speaks for caution any more; it does not come back.
@@ -42,7 +43,10 @@ class Spot:
         self._marks = set(marks)
         self._last = max(self._marks, default=None)  # until it is checkpointed
         open_max = policy.open_records_max + (policy.uncounted_max + 1) * _BATCH_RECORDS_MAX
-        self._records = open_max if starts >= _STARTS and not (self._marks and explained) else 0
+        # Unmarked, marked, alone as often as it takes; and this life.
+        starts_of_one = _STARTS + policy.crashes_alone_min + 1
+        explained = bool(self._marks) and explained and starts <= starts_of_one
+        self._records = open_max if starts >= _STARTS and not explained else 0
         self.past = not (self._marks or self._records)
 
     def settled(self, position: Position) -> None:

@@ -135,6 +135,18 @@ def test_a_host_is_cautious_from_its_second_start_without_progress() -> None:
     assert Life({5: 0}, starts=1).healer.cautious
 
 
+def test_more_starts_than_one_record_explains_are_not_explained_by_marks() -> None:
+    """Another one may have come at full speed, after the one that is marked."""
+    policy = Policy(checkpoint_s=0.0)
+    for starts, cautious in ((5, False), (6, True)):
+        healer = Healer("shard", policy, Host(policy), starts=starts, marked=[Position(1)])
+        healer.begin()
+        healer.handle(SpanArrived(1, 10), 0.0)
+        healer.handle(SpanDone(1, 10, Position(10)), 0.1)
+        healer.handle(Checkpointed(Position(10)), 0.2)
+        assert healer.cautious is cautious
+
+
 def test_where_the_last_host_died_past_its_marks_caution_goes_on_past_them() -> None:
     """Its marks were settled, and it went at full speed: what killed it then is not among them."""
     policy = Policy(checkpoint_s=0.0)

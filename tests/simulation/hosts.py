@@ -6,15 +6,18 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from streamheal.core.healer import Healer
-from tests.simulation.generate import Fault
+from tests.simulation.generate import HOST_KILLERS, Fault
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Stream, Track
     from tests.simulation.world import World
 
-# Four from one checkpoint, and the life before that had come to it from an earlier one (docs/judging.md).
-DEATHS_MAX = 5
+# Four from one checkpoint, and the life before that had come to it from an earlier one; two more for each other
+# record that kills hosts (docs/judging.md).
+DEATHS_MAX, DEATHS_MORE = 5, 2
 ALONE_MAX = 2
+# So many from one checkpoint are one record's doing beyond doubt; from some more on, nobody can say.
+LIVES_EXPLAINED = 4
 # A worker reads that caution is over once what hangs in it has been stopped.
 _CALM_S = 100.0
 
@@ -29,6 +32,7 @@ class Hosts:
     def __init__(self, world: World) -> None:
         self._world = world
         self.outside = 0
+        self._killers = sum(rec.kind in HOST_KILLERS for records in world.spec.shards for rec in records)
         self._killer: Track | None = None
         self._deaths: Counter[tuple[Track, int]] = Counter()
         self._calm_at = 0.0  # when a shard was last cautious
@@ -60,8 +64,9 @@ class Hosts:
         self._deaths[killer, killer.stream.checkpoint] += 1
         if self.outside:
             return
-        if self._deaths[killer, killer.stream.checkpoint] > DEATHS_MAX:
-            oracle.fail(f"{killer.name} killed {DEATHS_MAX + 1} hosts that began at {killer.stream.checkpoint}")
+        deaths = self._deaths[killer, killer.stream.checkpoint]
+        if deaths > DEATHS_MAX + DEATHS_MORE * (self._killers - 1):
+            oracle.fail(f"{killer.name} killed {deaths} hosts that began at {killer.stream.checkpoint}")
         if killer.alone_when_died > ALONE_MAX:
             oracle.fail(f"{killer.name} killed {killer.alone_when_died} hosts in which it was known to run alone")
 
@@ -103,7 +108,9 @@ class Hosts:
             self._calm_at = now
             self._world.oracle.seen["spots passed"] += 1
         kept = healer._progress.kept  # what the engine keeps may not have been heard of yet
-        if kept is None or not stream.suspects or not stream.explained:
+        # A start whose answer was lost is counted twice: that makes it more cautious, and never less.
+        explained = stream.explained and stream.lives_here <= LIVES_EXPLAINED and not self._world.spec.fails
+        if kept is None or not stream.suspects or not explained:
             return
         if healer.cautious and max(stream.suspects) <= kept.sequence:
             self._world.oracle.fail(f"shard {stream.number} is cautious, and past its spot")

@@ -86,7 +86,7 @@ MUTANTS = (
         "if len(rest) == 1 and not doubt and",
         "if rest and not doubt and",
     ),
-    Mutant("doubt is not remembered", "runtime/shard.py", "if self.healer.doubt and not self._doubt:", "if False:"),
+    Mutant("doubt is not remembered", "runtime/shard.py", "if self.healer.doubt in (None, self._doubt):", "if True:"),
     Mutant(
         "whoever shared a death goes back to a worker",
         "core/trouble.py",
@@ -138,6 +138,26 @@ MUTANTS = (
         "        for case in cases.stores_due(now):",
         "        for case in ():",
     ),
+    # It does not know who ran when a host died.
+    Mutant(
+        "a record begins before it is written that it does",
+        "runtime/caution.py",
+        "                ours = await host.runtime.insist(write)",
+        "                ours = True",
+    ),
+    Mutant(
+        "a suspect of a dead host runs beside others",
+        "core/caution.py",
+        "return self._line[0] == who and not self._together",
+        "return True",
+    ),
+    Mutant(
+        "whoever was alone in two dead hosts runs again",
+        "core/trouble.py",
+        "if hosts < self._policy.crashes_alone_min:",
+        "if True:",
+    ),
+    Mutant("caution never ends", "core/caution.py", "        self._marks.discard(position)", "        pass"),
     Mutant("a pause is never probed", "core/trouble.py", "if now >= self._outage.probe_at:", "if False:"),
 )
 

@@ -76,6 +76,7 @@ class Stream:
         run: The runtime's present run of it, if there is one.
         suspects: Positions that were marked when hosts died, as this run found them.
         explained: The life before this one has marked some.
+        lives_here: How often it was begun from its checkpoint, this time included.
     """
 
     def __init__(self, world: World, number: int, records: tuple[Rec, ...], parent: Stream | None) -> None:
@@ -86,6 +87,7 @@ class Stream:
         self.nobody_else: set[int] = set()  # innocents, by position, of whom nobody was left to ask
         self.suspects: set[int] = set()
         self.explained = False
+        self.lives_here = 0
         self.deaths = 0
         self.born_at = self.passed_at = 0.0
         self.witnessed_since = float("-inf")
@@ -107,6 +109,7 @@ class Stream:
 
     def begins(self, now: float) -> None:
         """It is read anew, knowing only what is durable."""
+        self.lives_here = self.lives_here + 1 if self.began_after == self.checkpoint else 1
         self.born_at, self.began_after = now, self.checkpoint
         self.witnessed_since = float("-inf")
         self.run = None
