@@ -157,7 +157,12 @@ MUTANTS = (
         "if hosts < self._policy.crashes_alone_min:",
         "if True:",
     ),
-    Mutant("caution never ends", "core/caution.py", "        self._marks.discard(position)", "        pass"),
+    Mutant(
+        "caution never ends",
+        "core/caution.py",
+        "set(), 0\n        self.past = not (self._marks or self._records)",
+        "set(), 0",
+    ),
     Mutant("a pause is never probed", "core/trouble.py", "if now >= self._outage.probe_at:", "if False:"),
 )
 

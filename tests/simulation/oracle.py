@@ -297,7 +297,7 @@ class Oracle:
         )
         if not healer.needs_human or not left:
             self.fail(f"stuck: {story}")
-        if not world.broken and any(track.rec.kind in INNOCENT and not track.unclear for track in left):
+        if not world.broken and any(self._known_innocent(track) for track in left):
             self.fail(f"an innocent is left: {story}")
         alone = len(world.unfinished()) == 1
         if alone and not healer.doubt and len(left) == 1 and not healer.ledger.unreported:
@@ -306,6 +306,10 @@ class Oracle:
             self._left_over(left, story)
         self.seen["needs a human"] += 1
 
+    def _known_innocent(self, track: Track) -> bool:
+        chance = track.by_chance >= self._spec.policy.crashes_alone_min
+        return track.rec.kind in INNOCENT and not track.unclear and not chance
+
     def _left_over(self, left: list[Track], story: str) -> None:
         if any(not track.failed for track in left):
             return  # its hosts died of it, and it has not been tried in this life
@@ -313,7 +317,8 @@ class Oracle:
         if max(unfollowed.values(), default=0) > 1:
             return
         for track in left:
-            if self._followed(track) and len(set(track.failed)) == 1 and track.rec.kind != "perhaps":
+            uniform = len(set(track.failed)) == 1 and not track.alone_when_died and track.rec.kind != "perhaps"
+            if self._followed(track) and uniform:
                 self.fail(f"{track.name} failed in one way while others succeeded, and is left: {story}")
 
     @staticmethod

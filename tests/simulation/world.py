@@ -370,8 +370,8 @@ class World:
             self.oracle.fail("the run has ended by itself, with shards open")
         for stream in self.streams:
             missing = stream.unchecked(len(stream.tracks))
-            if missing is not None and stream.run is None:
-                return False  # it came back while the host was ending
+            if missing is not None and (stream.run is None or stream.run.healer.over):
+                return False  # it came back while the host was ending, or had been left for the next
             if missing is not None:
                 self.oracle.fail(f"caught up, but {missing.name} is open")
         return True
