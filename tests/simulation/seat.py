@@ -231,7 +231,7 @@ class SimSeat(CautiousSeat):
         """Read what the dead process has marked: who ran, and who of the known was done, unheard."""
         running: list[Item] = []
         done: list[tuple[At, bool]] = []
-        for span in self.spans.values() if self.stage in ("in", "ending") else ():
+        for span in list(self.spans.values()) if self.stage in ("in", "ending") else ():
             if not span.given:
                 continue
             if span.counted and not span.reported:
