@@ -257,3 +257,16 @@ def test_caution_ends_with_the_marks_with_what_was_open_or_where_nothing_is_left
     at_tip = Spot(Policy(), 2, [])
     at_tip.look(Ledger(), safe=None, kept=None, at_tip=True)
     assert at_tip.past
+
+
+def test_a_suspect_of_whom_no_death_alone_is_known_begins_with_none() -> None:
+    """It runs alone in the host, and dying there once is not yet twice."""
+    policy = Policy()
+    healer = Healer("shard", policy, Host(policy), starts=2, marked=[Position(5)])
+    healer.begin()
+    healer.handle(SpanArrived(1, 10, suspects=(4,)), 0.0)
+    healer.handle(SpanCounted(1, 10), 0.1)
+    said = healer.handle(Failed(record(5), Cause.SUSPECTED, 0.2, 0.2), 0.2)
+    assert said == [RunAlone(at(5), solitary=True)]
+    healer.handle(Failed(record(5), Cause.CRASHED, 0.3, 0.4, alone=True), 0.4)
+    assert RunAlone(at(5), solitary=True) in healer.handle(Witnessed(0.5, 0.6), 0.6)
