@@ -8,8 +8,8 @@ killed, and not dead  in a call that nothing interrupts: said, and its place is 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
 
+from streamheal.workers.port import Log
 from streamheal.workers.process import Process
 
 # Looks at which a process was found stopped, although it had been continued: half a second of it.
@@ -19,10 +19,6 @@ _STOPS_MAX = 10
 _EXCUSED_MAX, _EXCUSED_S = 2, 600.0
 # SIGKILL works at once but in a call that nothing interrupts; a large process is taken apart in a second.
 _DIES_S_MAX = 3.0
-
-
-class Log(Protocol):
-    def warning(self, event: str, **fields: Any) -> Any: ...
 
 
 class Liveness:

@@ -14,19 +14,13 @@ What the kernel kills all the same is known by its count of such kills.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Protocol
 
 from streamheal import platform
-from streamheal.workers.port import WorkerOptions
+from streamheal.workers.port import Log, WorkerOptions
 from streamheal.workers.process import CELL, Process
 
 # Why a cell is ended that is too much only together with others.
 CROWDED = "crowded"
-
-
-class Log(Protocol):
-    def info(self, event: str, **fields: Any) -> Any: ...
-    def warning(self, event: str, **fields: Any) -> Any: ...
 
 
 class Memory:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Any, Protocol
 
 from streamheal.errors import TargetError
 from streamheal.records import Shard
@@ -23,7 +22,7 @@ from streamheal.workers.deaths import cause_of, how_it_died
 from streamheal.workers.facts import gather_facts
 from streamheal.workers.liveness import Liveness
 from streamheal.workers.memory import Memory, mib
-from streamheal.workers.port import Listener, TargetFacts, WorkerOptions
+from streamheal.workers.port import Listener, Log, TargetFacts, WorkerOptions
 from streamheal.workers.process import LOOK_EVERY_S, Process
 from streamheal.workers.recycling import Recycler
 from streamheal.workers.seat import ShardSeat
@@ -37,14 +36,6 @@ _SHOWN_MAX = 20
 # At the end a process that was killed may be in a call that nothing interrupts.
 _CLOSE_S = 5.0
 _SPARE_RETRY_S_MIN, _SPARE_RETRY_S_MAX = 0.5, 30.0
-
-
-class Log(Protocol):
-    """The part of a structlog logger that is used here."""
-
-    def debug(self, event: str, **fields: Any) -> Any: ...
-    def info(self, event: str, **fields: Any) -> Any: ...
-    def warning(self, event: str, **fields: Any) -> Any: ...
 
 
 class Place:

@@ -12,7 +12,7 @@ are made in the event loop's thread and return at once.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -66,6 +66,14 @@ class TargetFacts(msgspec.Struct, kw_only=True):
     version: str | None
     python: str
     packages: dict[str, str]
+
+
+class Log(Protocol):
+    """The part of a structlog logger that is used here."""
+
+    def debug(self, event: str, **fields: Any) -> Any: ...
+    def info(self, event: str, **fields: Any) -> Any: ...
+    def warning(self, event: str, **fields: Any) -> Any: ...
 
 
 class Listener(Protocol):

@@ -10,10 +10,11 @@ that comes to it again soon is replaced ever more rarely. Either is said once.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from streamheal.workers import wire
 from streamheal.workers.memory import Memory, mib
+from streamheal.workers.port import Log
 from streamheal.workers.process import Process
 from streamheal.workers.watchdog import Watchdog
 
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
 _MARK = 0.8
 # Between two replacements in one place; twice as long whenever a new one comes to the mark sooner than that.
 _PAUSE_S, _PAUSE_S_MAX = 5.0, 3600.0
-
-
-class Log(Protocol):
-    def info(self, event: str, **fields: Any) -> Any: ...
-    def warning(self, event: str, **fields: Any) -> Any: ...
 
 
 class _Watched:
