@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TypeVar
@@ -61,11 +62,11 @@ def decode(raw: bytes, where: str) -> Envelope:
 
 def _check(envelope: Envelope) -> None:
     """What a replay takes from it. A payload that was damaged must not go through as another."""
-    for name in ("data", "shown"):
+    for name, text in (("data_base64", envelope.data_base64), ("masked_base64", envelope.masked_base64)):
         try:
-            getattr(envelope, name)
+            base64.b64decode(text or "", validate=True)
         except ValueError as error:
-            raise ValueError(f"{'masked' if name == 'shown' else name}_base64: {error}") from error
+            raise ValueError(f"{name}: {error}") from error
     if not (envelope.sequence_number.isascii() and envelope.sequence_number.isdecimal()):
         raise ValueError(f"sequence_number: {envelope.sequence_number!r} is no number")
     if datetime.fromisoformat(envelope.approximate_arrival_timestamp).tzinfo is None:
