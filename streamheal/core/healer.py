@@ -298,10 +298,13 @@ class Healer:
         if tried and not event.filtered:
             self._trouble.witnessed(case.tried_at, now)
 
-    def _settle_well(self, case: Case, filtered: bool) -> None:
+    def _settles(self, case: Case) -> None:
         self._trouble.close(case)
         self._spot.settled(case.position)
         self._progress.settled()
+
+    def _settle_well(self, case: Case, filtered: bool) -> None:
+        self._settles(case)
         if filtered:
             self.ledger.settle_filtered(case)
         else:
@@ -309,9 +312,7 @@ class Healer:
 
     def _stored(self, at: At) -> None:
         case = self._trouble.cases.by_at[at]
-        self._trouble.close(case)
-        self._spot.settled(case.position)
-        self._progress.settled()
+        self._settles(case)
         self.ledger.settle_quarantined(case)
         self._said.append(Settle(at))
 
