@@ -192,9 +192,7 @@ def test_other_shards_of_the_host_are_cautious_with_it_and_wait() -> None:
         assert other.log[0] == "cautious"
         stand.bring(1, 2, 3)
         stand.bring(1, shard_id="shard-1")
-        seat.listener.happened(SpanCounted(1, 3))
-        seat.listener.happened(Failed(named(3), Ended.SUSPECTED, 0.0, 0.0))
-        seat.listener.intends((named(3),), alone=True)
+        the_suspects_turn_comes(seat)
         other.listener.intends((named(1),))
         await until(lambda: seat.permitted)
         assert other.permitted == []
@@ -205,12 +203,17 @@ def test_other_shards_of_the_host_are_cautious_with_it_and_wait() -> None:
     cautious(story, left_by_the_dead(3))
 
 
+def the_suspects_turn_comes(seat: FakeSeat) -> None:
+    """The third of three records is blocked in its lane, and asks to run alone."""
+    seat.listener.happened(SpanCounted(1, 3))
+    seat.listener.happened(Failed(named(3), Ended.SUSPECTED, 0.0, 0.0))
+    seat.listener.intends((named(3),), alone=True)
+
+
 def test_past_the_spot_all_go_at_full_speed_and_the_marks_are_cleared() -> None:
     async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
         stand.bring(1, 2, 3)
-        seat.listener.happened(SpanCounted(1, 3))
-        seat.listener.happened(Failed(named(3), Ended.SUSPECTED, 0.0, 0.0))
-        seat.listener.intends((named(3),), alone=True)
+        the_suspects_turn_comes(seat)
         await until(lambda: seat.permitted)
         seat.listener.happened(Done(At(1, 2), alone=True))
         seat.listener.happened(SpanDone(1, 3, Position(3)))
@@ -261,9 +264,7 @@ def test_whoever_was_alone_in_two_dead_hosts_is_set_aside_without_running_again(
 def test_a_lease_that_is_lost_takes_its_marks_back() -> None:
     async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
         stand.bring(1, 2, 3)
-        seat.listener.happened(SpanCounted(1, 3))
-        seat.listener.happened(Failed(named(3), Ended.SUSPECTED, 0.0, 0.0))
-        seat.listener.intends((named(3),), alone=True)
+        the_suspects_turn_comes(seat)
         await until(lambda: seat.permitted)
         (before,) = Marks(state, "shop", "orders").begin("shard-0", "another host", None, 9.0).suspects
         assert len(before.alone) == 1
@@ -328,9 +329,7 @@ def test_nobody_runs_beside_one_who_is_marked_alone_though_its_shard_is_lost() -
         other = stand.pool.seats["shard-1"]
         stand.bring(1, 2, 3)
         stand.bring(1, shard_id="shard-1")
-        seat.listener.happened(SpanCounted(1, 3))
-        seat.listener.happened(Failed(named(3), Ended.SUSPECTED, 0.0, 0.0))
-        seat.listener.intends((named(3),), alone=True)
+        the_suspects_turn_comes(seat)
         await until(lambda: seat.permitted)
         state.gate.clear()
         stand.runtime.lease_lost("shard-0")
@@ -351,9 +350,7 @@ def test_a_shard_that_is_lost_before_anything_was_written_keeps_nobody_waiting()
         other = stand.pool.seats["shard-1"]
         stand.bring(1, 2, 3)
         stand.bring(1, shard_id="shard-1")
-        seat.listener.happened(SpanCounted(1, 3))
-        seat.listener.happened(Failed(named(3), Ended.SUSPECTED, 0.0, 0.0))
-        seat.listener.intends((named(3),), alone=True)
+        the_suspects_turn_comes(seat)
         stand.runtime.lease_lost("shard-0")
         other.listener.intends((named(1),))
         await until(lambda: other.permitted)
@@ -364,9 +361,7 @@ def test_a_shard_that_is_lost_before_anything_was_written_keeps_nobody_waiting()
 def test_who_is_tried_alone_again_before_its_mark_is_gone_has_the_host_for_itself_again() -> None:
     async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
         stand.bring(1, 2, 3)
-        seat.listener.happened(SpanCounted(1, 3))
-        seat.listener.happened(Failed(named(3), Ended.SUSPECTED, 0.0, 0.0))
-        seat.listener.intends((named(3),), alone=True)
+        the_suspects_turn_comes(seat)
         await until(lambda: seat.permitted)
         seat.listener.happened(Failed(named(3), Ended.CRASHED, 0.0, 0.0, alone=True))
         seat.listener.intends((named(3),), alone=True)

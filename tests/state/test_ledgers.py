@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,13 +12,6 @@ from streamheal.state.sqlite import SqliteState
 
 SHARD = "shardId-000000000000"
 FAR = Position(49638000000000000000000000000000000000000000000000004711, 3)
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[SqliteState]:
-    state = SqliteState(tmp_path / "state.db")
-    yield state
-    state.close()
 
 
 class LosesAnswers:

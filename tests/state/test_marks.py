@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +15,6 @@ from tests.state.test_ledgers import LosesAnswers, insist
 
 SHARD = "shardId-000000000000"
 FAR = Position(49638000000000000000000000000000000000000000000000004711, 3)
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Iterator[SqliteState]:
-    state = SqliteState(tmp_path / "state.db")
-    yield state
-    state.close()
 
 
 @pytest.fixture
