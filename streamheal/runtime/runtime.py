@@ -273,7 +273,7 @@ class Runtime:
                 del self._shards[shard_id]
                 self.engine.shard_left(shard_id)
                 if run.left_in_order and (counted := self._counted.pop(shard_id, None)):
-                    self.spawn(self.insist(lambda: self._starts.forget(shard_id, *counted)))
+                    self.spawn(self.insist(lambda: self._starts.take_back(shard_id, *counted)))
             self._note_change()
 
     def _forget_stopped(self, shard_id: str) -> None:

@@ -127,15 +127,15 @@ class Starts:
 
         return int(self._rows.change(self._prefix + shard_id, one_more)["count"])
 
-    def forget(self, shard_id: str, position: Position | None, count: int) -> None:
-        """The shard was left in order: who had counted so many has not died there. Its next host may have
-        counted meanwhile, and then that stands."""
+    def take_back(self, shard_id: str, position: Position | None, count: int) -> None:
+        """The shard was left in order: who had counted so many has not died there, those before it have. Its next
+        host may have counted meanwhile, and then that stands."""
         ours = {"checkpoint": _at(position), "count": count}
 
-        def none(value: dict[str, Any]) -> dict[str, Any]:
-            return {**value, "count": 0} if ours.items() <= value.items() else value
+        def one_less(value: dict[str, Any]) -> dict[str, Any]:
+            return {**value, "count": count - 1} if ours.items() <= value.items() else value
 
-        self._rows.change(self._prefix + shard_id, none)
+        self._rows.change(self._prefix + shard_id, one_less)
 
     def doubt(self, shard_id: str) -> Position | None:
         """Who was set aside last here, if that was with nobody to ask and nothing has succeeded since."""

@@ -114,19 +114,27 @@ def test_starts_from_one_checkpoint_are_counted(state: SqliteState) -> None:
     assert Starts(state, "shop-orders", "orders").count("shardId-000000000001", FAR) == 1
 
 
-def test_a_shard_left_in_order_is_begun_as_for_the_first_time(state: SqliteState) -> None:
+def test_a_shard_left_in_order_is_begun_as_if_that_start_had_not_been(state: SqliteState) -> None:
     starts = Starts(state, "shop-orders", "orders")
-    assert [starts.count(SHARD, FAR), starts.count(SHARD, FAR)] == [1, 2]
-    starts.forget(SHARD, FAR, 2)
+    assert starts.count(SHARD, FAR) == 1
+    starts.take_back(SHARD, FAR, 1)
     assert Starts(state, "shop-orders", "orders").count(SHARD, FAR) == 1
 
 
+def test_a_host_that_leaves_in_order_does_not_take_back_the_starts_of_those_that_died(state: SqliteState) -> None:
+    starts = Starts(state, "shop-orders", "orders")
+    assert [starts.count(SHARD, FAR), starts.count(SHARD, FAR)] == [1, 2]
+    starts.take_back(SHARD, FAR, 2)
+    starts.take_back(SHARD, FAR, 2)  # the answer to the first was lost
+    assert Starts(state, "shop-orders", "orders").count(SHARD, FAR) == 2
+
+
 def test_what_the_next_host_has_counted_meanwhile_stands(state: SqliteState) -> None:
-    """The shard is handed over before the old host has forgotten its start."""
+    """The shard is handed over before the old host has taken back its start."""
     old, new = Starts(state, "shop-orders", "orders"), Starts(state, "shop-orders", "orders")
     assert old.count(SHARD, FAR) == 1
     assert new.count(SHARD, FAR) == 2
-    old.forget(SHARD, FAR, 1)
+    old.take_back(SHARD, FAR, 1)
     assert new.count(SHARD, FAR) == 3
 
 

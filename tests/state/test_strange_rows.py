@@ -80,7 +80,7 @@ def test_a_start_is_counted_whatever_is_there(state: SqliteState, value: dict[st
     assert first >= 1
     assert starts.count(SHARD, Position(4711)) == first + 1
     assert isinstance(starts.doubt(SHARD), Position | None)
-    starts.forget(SHARD, Position(4711), first + 1)
+    starts.take_back(SHARD, Position(4711), first + 1)
 
 
 @often
