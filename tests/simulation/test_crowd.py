@@ -17,8 +17,9 @@ from tests.simulation.crowd import Found, run
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_world_is_the_same_on_any_number_of_processes() -> None:
-    alone, together = run(0, 30), run(0, 30, 2)
+def test_a_world_is_the_same_on_any_number_of_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowd, "_CHUNK", 3)
+    alone, together = run(0, 10), run(0, 10, 2)
     assert (alone.worlds, alone.seen, alone.failed) == (together.worlds, together.seen, together.failed)
 
 
