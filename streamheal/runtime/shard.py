@@ -195,7 +195,8 @@ class ShardRun(CautiousRun):
         try:
             while self._inbox:
                 event = self._inbox.popleft()
-                self._carry_out(self.healer.handle(event, self._runtime.clock(), self._runtime.dice()))
+                if decisions := self.healer.handle(event, self._runtime.clock(), self._runtime.dice()):
+                    self._carry_out(decisions)
                 self._forget_settled(event)
         finally:
             self._handling = False

@@ -63,7 +63,9 @@ def test_when_it_is_enough_nothing_more_begins() -> None:
 @pytest.mark.parametrize("asks", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_what_was_found_so_far(asks: signal.Signals) -> None:
     """Asked once it says how far it is; `-m` has its own processes, whose chunks are still counted."""
-    telling = "import sys; from tests.simulation import crowd, __main__ as it; crowd._TELL_EVERY_S, crowd._CHUNK = 0.0, 5; "
+    telling = (
+        "import sys; from tests.simulation import crowd, __main__ as it; crowd._TELL_EVERY_S, crowd._CHUNK = 0.0, 5; "
+    )
     command = [sys.executable, "-c", telling + "sys.exit(it.main(['0', '1000000', '2']))"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
