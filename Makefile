@@ -73,7 +73,7 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# A world that fails is shrunk and told line by line.
+# A world that fails is named at once, and told line by line at the end, which Ctrl-C brings about early.
 simulate: install
 	$(BIN)/python -m tests.simulation $(FIRST) $(WORLDS)
 

@@ -7,6 +7,10 @@ from streamheal.core.messages import At, Named, RunsAgain
 from streamheal.records import Position
 
 
+def _place(record: Case | Named) -> At:
+    return record.at
+
+
 class Span:
     """One batch. Its records have no objects, but for those that are known by themselves.
 
@@ -30,12 +34,12 @@ class Span:
         self.cases: dict[int, Case | None] = {}
         self.first_open: Named | None = None
 
-    def opens(self) -> dict[int, Position | None]:
-        """Open records by their place, the first certainly among them, each with the position before it."""
-        found = {nth: case.before for nth, case in self.cases.items() if case is not None}
+    def first(self) -> Case | Named:
+        """The first open record, where that is known: everything before it is settled."""
+        opens: list[Case | Named] = [case for case in self.cases.values() if case is not None]
         if self.first_open is not None:
-            found[self.first_open.at.nth] = self.first_open.before
-        return found
+            opens.append(self.first_open)
+        return opens[0] if len(opens) == 1 else min(opens, key=_place)
 
 
 class Ledger:
@@ -183,7 +187,7 @@ class Ledger:
         span = next(iter(self.spans.values()), None)
         if span is None or not (span.reported or span.first_open):
             return None
-        return At(span.number, min(span.opens()))
+        return span.first().at
 
     def first_unreported(self) -> int | None:
         if not self.unreported:
@@ -195,6 +199,5 @@ class Ledger:
         span = next(iter(self.spans.values()), None)
         if span is None or not (span.reported or span.first_open):
             return self.behind
-        opens = span.opens()
-        before = opens[min(opens)]
+        before = span.first().before
         return self.behind if before is None else before

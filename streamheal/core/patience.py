@@ -69,9 +69,7 @@ class Patience:
         return max(self._chain.last_until, self._since)
 
     def calls_at(self, nobody_to_ask: bool) -> float:
-        """When to call a human. Where nobody is left to ask, last tries alone are given time to tell."""
-        if self.called:
-            return _NEVER
+        """When to call a human, while none was. Where nobody is left to ask, last tries alone have time to tell."""
         return self._calm_since + self._policy.patience_s + (self._policy.human_s if nobody_to_ask else 0.0)
 
     def call(self, now: float) -> None:

@@ -320,6 +320,8 @@ class Trouble:
         return first is None or first > self._asked_span + 1
 
     def _human_at(self) -> float:
+        if self._patience.called:
+            return _NEVER
         nobody = self._nobody_to_ask
         if not nobody and not self.paused:
             return _NEVER

@@ -67,6 +67,7 @@ class ShardRun(CautiousRun):
         self.shard = shard
         self._runtime = runtime
         self._log = runtime.chronicle
+        self._names = {"stream": shard.stream, "shard_id": shard.shard_id}
         self.healer = Healer(
             shard.shard_id,
             runtime.policy,
@@ -125,7 +126,7 @@ class ShardRun(CautiousRun):
         self._take_note()
         if not self._ready:
             self._ready = True
-            self._log.info("shard_started", **self._names())
+            self._log.info("shard_started", **self._names)
             self._runtime.engine.answer(self.shard.shard_id)
 
     @for_this_shard
@@ -134,7 +135,7 @@ class ShardRun(CautiousRun):
             return
         self._initialize_failures += 1
         wait_s = min(_INITIALIZE_RETRY_S_MAX, _INITIALIZE_RETRY_S_MIN * 2.0**self._initialize_failures)
-        telling.failed(self._log, "initialize_failed", self._names(), attempt, again_in_s=wait_s)
+        telling.failed(self._log, "initialize_failed", self._names, attempt, again_in_s=wait_s)
         self._runtime.later(wait_s, self._take_seat)
 
     @for_this_shard
@@ -150,7 +151,7 @@ class ShardRun(CautiousRun):
             self.tally.attempts[attempt.outcome] += 1
             self._last_failure = title(attempt)
             event = event._replace(likeness=fingerprint(attempt))
-            telling.attempt_failed(self._log, self._names(), event.record, attempt)
+            telling.attempt_failed(self._log, self._names, event.record, attempt)
         elif isinstance(event, Failed):
             for death in self.caution.attempts(event.record.at):
                 self._casebook.add(event.record.at, death)
@@ -171,7 +172,7 @@ class ShardRun(CautiousRun):
         self._runtime.times.add(what, seconds)
 
     def hook_failed(self, hook: Hook, attempt: Attempt) -> None:
-        telling.failed(self._log, "hook_failed", self._names(), attempt, hook=hook)
+        telling.failed(self._log, "hook_failed", self._names, attempt, hook=hook)
 
     @for_this_shard
     def ended(self) -> None:
@@ -194,7 +195,8 @@ class ShardRun(CautiousRun):
         try:
             while self._inbox:
                 event = self._inbox.popleft()
-                self._carry_out(self.healer.handle(event, self._runtime.clock(), self._runtime.dice()))
+                if decisions := self.healer.handle(event, self._runtime.clock(), self._runtime.dice()):
+                    self._carry_out(decisions)
                 self._forget_settled(event)
         finally:
             self._handling = False
@@ -221,7 +223,7 @@ class ShardRun(CautiousRun):
                     self._hook_asked = True
                     self.seat.end("shard_ended" if shard_ended else "shutdown_requested")
                 case LedgerBroken():
-                    telling.ledger_broken(self._log, self._names(), decision)
+                    telling.ledger_broken(self._log, self._names, decision)
                     self._runtime.later(0.0, self._drop)
                 case CallHuman(why):
                     self._call_human(why)
@@ -263,7 +265,7 @@ class ShardRun(CautiousRun):
                 return
             if not self.healer.over:  # else it is still open here, and is read again
                 self.tally.quarantined[envelope.reason] += 1
-            telling.set_aside(self._log, self._names(), envelope, verdict)
+            telling.set_aside(self._log, self._names, envelope, verdict)
             self.tell(Stored(at))
 
         if self.healer.doubt in (None, self._doubt):
@@ -283,7 +285,7 @@ class ShardRun(CautiousRun):
     async def _checkpoint(self, position: Position) -> None:
         if await self._runtime.checkpoint(self.shard.shard_id, position):
             self.tally.checkpoints += 1
-            self._log.debug("checkpointed", **self._names(), sequence_number=str(position.sequence))
+            self._log.debug("checkpointed", **self._names, sequence_number=str(position.sequence))
             self.seat.resumes_after(position)
             self.tell(Checkpointed(position))
         else:
@@ -296,7 +298,7 @@ class ShardRun(CautiousRun):
             case Done(at, filtered, alone):
                 if alone and not filtered:
                     record = self.seat.record(at)
-                    telling.cleared(self._log, self._names(), record, self._id_of(record))
+                    telling.cleared(self._log, self._names, record, self._id_of(record))
                 self._close(at)
             case Stored(at):
                 self._close(at)
@@ -333,7 +335,7 @@ class ShardRun(CautiousRun):
         if self._broken:
             return  # what else happens to it says nothing new
         self._broken = True
-        self._log.error("rule_broken", **self._names(), **faults.told(error))
+        self._log.error("rule_broken", **self._names, **faults.told(error))
         if not self.over:
             self.healer.break_off()
             self._call_human(faults.WHY)
@@ -344,10 +346,10 @@ class ShardRun(CautiousRun):
         self._stop()
 
     def _call_human(self, why: str) -> None:
-        self._log.error("human_called", **self._names(), why=why, last_failure=self._last_failure)
+        self._log.error("human_called", **self._names, why=why, last_failure=self._last_failure)
 
     def _stop(self) -> None:
-        self._log.error("shard_stopped", **self._names())
+        self._log.error("shard_stopped", **self._names)
         self._runtime.shard_over(self)
 
     def _end(self, hook: Hook) -> None:
@@ -365,7 +367,7 @@ class ShardRun(CautiousRun):
             self._curious = healer.curious
             if self._seated:
                 self.seat.curious(self._curious)
-        self._changes.tell(self._log, self._names(), healer, self._last_failure)
+        self._changes.tell(self._log, self._names, healer, self._last_failure)
         if self._doubt is not None and healer.doubt is None:
             self._doubt = None
             self._runtime.spawn(self._remember_doubt())
@@ -410,10 +412,7 @@ class ShardRun(CautiousRun):
         return self.tally.figures(self._runtime, waits_for)
 
     def look(self, now: float) -> None:
-        self._blocked.look(now, self._runtime.blocked_s, self._names(), seated=self._seated)
+        self._blocked.look(now, self._runtime.blocked_s, self._names, seated=self._seated)
 
     def _id_of(self, record: Record) -> str:
         return self._runtime.seal.id_of(record, self.shard)
-
-    def _names(self) -> dict[str, str]:
-        return {"stream": self.shard.stream, "shard_id": self.shard.shard_id}

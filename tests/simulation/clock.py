@@ -20,22 +20,20 @@ from typing import Any
 _NEVER = 1 << 60
 
 
-class Handle:
-    """What `call_soon` and `call_later` return."""
+class Timer:
+    """What `call_later` returns."""
 
-    __slots__ = ("args", "call", "due")
+    __slots__ = ("off",)
 
-    def __init__(self, call: Callable[..., object] | None, args: tuple[Any, ...], due: float) -> None:
-        self.call, self.args, self.due = call, args, due
+    def __init__(self) -> None:
+        self.off = False
 
     def cancel(self) -> None:
-        self.call = None
+        self.off = True
 
-    def cancelled(self) -> bool:
-        return self.call is None
 
-    def when(self) -> float:
-        return self.due
+# What to call, with what, unless the timer is off; most can be taken back by nobody.
+_Callback = tuple[Callable[..., object], tuple[Any, ...], Timer | None]
 
 
 class Loop(asyncio.AbstractEventLoop):
@@ -58,8 +56,8 @@ class Loop(asyncio.AbstractEventLoop):
         self.now, self.steps = now, steps
         self.alarm_at = 0
         self._dice, self._thread_s, self._alarm = dice.random, thread_s, alarm
-        self._ready: deque[Handle] = deque()
-        self._timers: list[tuple[float, float, Handle]] = []
+        self._ready: deque[_Callback] = deque()
+        self._timers: list[tuple[float, float, _Callback]] = []
         self._threads: dict[asyncio.Future[Any], Callable[[], Any]] = {}
         self._heard: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
         self._dead = False
@@ -82,18 +80,21 @@ class Loop(asyncio.AbstractEventLoop):
         return asyncio.Task(coro, loop=self, name=name)
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
-        handle = Handle(callback, args, self.now)
-        self._ready.append(handle)
-        return handle
+        self._ready.append((callback, args, None))
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
         return self.call_at(self.now + delay, callback, *args)
 
     def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
-        handle = Handle(callback, args, when)
+        timer = Timer()
         if not self._dead:
-            heappush(self._timers, (when, self._dice(), handle))
-        return handle
+            heappush(self._timers, (when, self._dice(), (callback, args, timer)))
+        return timer
+
+    def after(self, delay_s: float, call: Callable[..., object], *args: Any) -> None:
+        """As `call_later`, for good. Most of what happens in a world is asked for here."""
+        if not self._dead:
+            heappush(self._timers, (self.now + delay_s, self._dice(), (call, args, None)))
 
     def set_exception_handler(self, handler: Any) -> None:
         self._heard = handler
@@ -109,7 +110,7 @@ class Loop(asyncio.AbstractEventLoop):
         if self._dead:
             return future
         self._threads[future] = lambda: func(*args)
-        self.call_later(self._thread_s(), self._in_thread, future)
+        self.after(self._thread_s(), self._in_thread, future)
         return future
 
     def _in_thread(self, future: asyncio.Future[Any]) -> None:
@@ -118,7 +119,7 @@ class Loop(asyncio.AbstractEventLoop):
             result = self._threads.pop(future)()
         except Exception as raised:
             error = raised
-        self.call_later(self._thread_s(), self._answer, future, result, error)
+        self.after(self._thread_s(), self._answer, future, result, error)
 
     @staticmethod
     def _answer(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
@@ -133,31 +134,27 @@ class Loop(asyncio.AbstractEventLoop):
 
     def run_until(self, main: asyncio.Future[Any]) -> None:
         """Run until it is done. Raises what the alarm raises, and nothing else."""
+        ready, timers = self._ready, self._timers
         asyncio._set_running_loop(self)
         try:
             while not main.done():
-                self._once()
+                if not ready and timers[0][0] > self.now:
+                    self.now = timers[0][0]
+                while timers and timers[0][0] <= self.now:
+                    ready.append(heappop(timers)[2])
+                for _ in range(len(ready)):
+                    if self.steps >= self.alarm_at:
+                        self.alarm_at = self._alarm()  # while the next callback is still in its place
+                    call, args, timer = ready.popleft()
+                    if timer is not None and timer.off:
+                        continue
+                    self.steps += 1
+                    try:
+                        call(*args)
+                    except Exception as error:
+                        self.call_exception_handler({"message": "a callback failed", "exception": error})
         finally:
             asyncio._set_running_loop(None)
-
-    def _once(self) -> None:
-        ready, timers = self._ready, self._timers
-        if not ready:
-            self.now = max(self.now, timers[0][0])
-        now = self.now
-        while timers and timers[0][0] <= now:
-            ready.append(heappop(timers)[2])
-        for _ in range(len(ready)):
-            if self.steps >= self.alarm_at:
-                self.alarm_at = self._alarm()  # while the next callback is still in its place
-            handle = ready.popleft()
-            if handle.call is None:
-                continue
-            self.steps += 1
-            try:
-                handle.call(*handle.args)
-            except Exception as error:
-                self.call_exception_handler({"message": "a callback failed", "exception": error})
 
     def die(self) -> None:
         """The host is gone. What its threads had sent on its way may arrive all the same."""
@@ -181,9 +178,9 @@ class Loop(asyncio.AbstractEventLoop):
 
     def _run_ready(self) -> None:
         while self._ready:
-            handle = self._ready.popleft()
-            if handle.call is not None:
+            call, args, timer = self._ready.popleft()
+            if timer is None or not timer.off:
                 try:
-                    handle.call(*handle.args)
+                    call(*args)
                 except Exception:
                     pass  # as above

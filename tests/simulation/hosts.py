@@ -76,7 +76,7 @@ class Hosts:
         world = self._world
         for stream in world.streams:
             value = world.state.marks(stream.shard_id)
-            if value and value.get("life") == world.life.runtime.caution.life:
+            if value and value["running"] and value.get("life") == world.life.runtime.caution.life:
                 found.update({_track(stream, text): alone for text, _, alone in value["running"]})
         return found
 
@@ -107,10 +107,12 @@ class Hosts:
         if was_cautious and not healer.cautious:
             self._calm_at = now
             self._world.oracle.seen["spots passed"] += 1
+        if not stream.suspects:
+            return
         kept = healer._progress.kept  # what the engine keeps may not have been heard of yet
         # A start whose answer was lost is counted twice: that makes it more cautious, and never less.
         explained = stream.explained and stream.lives_here <= LIVES_EXPLAINED and not self._world.spec.fails
-        if kept is None or not stream.suspects or not explained:
+        if kept is None or not explained:
             return
         if healer.cautious and max(stream.suspects) <= kept.sequence:
             self._world.oracle.fail(f"shard {stream.number} is cautious, and past its spot")

@@ -213,7 +213,8 @@ class Lanes:
 
     def _report_all(self) -> None:
         for span in list(self._open):
-            self._report(span)
+            if self._hold or not self._open[span]:
+                self._report(span)
 
     def _report(self, span: Span) -> None:
         """Once nothing of a span can run now; what is queued behind a blocked head is held."""
@@ -221,11 +222,12 @@ class Lanes:
         if left is None or self._undealt[span] or (left and not self._hold):
             return
         behind: list[Item] = []
+        number = span.number
         for line in self._lines.values() if left else ():
-            mine = [item for item in line if item.at.span == span.number]
-            if mine and line[0] not in self._hold:
+            if line[0] in self._hold:
+                behind += [item for item in line if item.at.span == number and item not in self._known]
+            elif any(item.at.span == number for item in line):
                 return
-            behind += [item for item in mine if item not in self._known]
         filtered = sum(item.mark == FILTERED for item in span.items if item not in self._known)
         self._known.update(behind)
         del self._open[span], self._undealt[span]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 _TRIES = (Cause.RAISED, Cause.OVERRAN, Cause.CRASHED)
+_TOLD = (Witnessed, Failed, WorkerDied)
 
 
 def watched(world: World, stream: Stream) -> None:
@@ -32,7 +33,7 @@ def watched(world: World, stream: Stream) -> None:
     def handled(event: Event, now: float, jitter: float = 0.5) -> list[Decision]:
         if world.transcript is not None and event is not Signal.TICKED:
             world.note(f"{now:9.3f} s{number} {event}")
-        if isinstance(event, Witnessed | Failed | WorkerDied):
+        if isinstance(event, _TOLD):
             _write_down(world, stream, event)
         cautious = healer.cautious
         decisions = handle(event, now, jitter)
@@ -43,6 +44,8 @@ def watched(world: World, stream: Stream) -> None:
         oracle.audit(healer)
         if event is Signal.TICKED and healer.wakes_at is not None and healer.wakes_at <= now:
             oracle.fail(f"ticked at {now}, wants to be woken at {healer.wakes_at}")
+        if not decisions:
+            return decisions
         if Order.STOP_SHARD in decisions and not (stream.deaths >= world.spec.policy.deaths_stop):
             oracle.fail(f"stopped after {stream.deaths} deaths")
         if Order.HALT in decisions:

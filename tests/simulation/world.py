@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from streamheal.core.messages import At
 from streamheal.runtime.chronicle import Chronicle
@@ -103,6 +103,7 @@ class World:
         self._unready = 0
         self._time_up = self._deployed = self._memory_short = False
         self._life: Life | None = None
+        self.after: Callable[..., None]  # of the present life's loop
 
     # -- what everything in it asks for --------------------------------------------------
 
@@ -124,9 +125,6 @@ class World:
 
     def unfinished(self) -> list[Stream]:
         return [stream for stream in self.streams if not stream.finished]
-
-    def after(self, delay_s: float, call: Callable[..., object], *what: Any) -> None:
-        self.life.loop.call_later(delay_s, call, *what)
 
     def note(self, line: str) -> None:
         if self.transcript is not None:
@@ -322,7 +320,7 @@ class World:
     def run(self) -> World:
         while True:
             life = Life(self)
-            self._life = life
+            self._life, self.after = life, life.loop.after
             life.loop.call_at(TIME_MAX, self._end_time)
             asyncio._set_running_loop(None)
             try:
