@@ -338,6 +338,7 @@ class WorkerPool:
         for process, seats in list(self._seats.items()):
             if process.doomed is None:
                 self._look_at(process, list(seats.values()))
+            process.beginning = not seats or any(seat.stage == "initializing" for seat in seats.values())
         self.cells.look()
         workers = [(process, list(seats.values())) for process, seats in self._seats.items()]
         self.recycler.look(workers, spare=bool(self._warm), now=now)

@@ -78,6 +78,8 @@ class Process:
         heeded_s: When it last took a `Cancel` or a `Ping`, on the clock of `awake_s`.
         stops: How often it was seen stopped.
         memory: What it used at the last look, in bytes.
+        beginning: Only its processor's own beginnings run in it: import, `initialize`.
+        began_with: What it took in these, in bytes.
         draining: Its seats that have not said yet that they start nothing more; None: it is not emptied.
         grew: Why it is ended for its memory, or was by the kernel; None: it is not.
     """
@@ -93,7 +95,8 @@ class Process:
         self.tickets_given = 0  # of the host's half of the journal's
         self.awake_s = self.dying_s = 0.0
         self.heeded_s = -1.0
-        self.stops = self.memory = 0
+        self.stops = self.memory = self.began_with = 0
+        self.beginning = True
         self.grew: str | None = None
         self.draining: set[int] | None = None
         self._owner, self._loop = owner, loop
@@ -150,6 +153,11 @@ class Process:
     @property
     def name(self) -> str:
         return f"{self.label} (pid {self.pid})"
+
+    @property
+    def grown(self) -> int:
+        """What records have made of it, in bytes."""
+        return self.memory - self.began_with
 
     # -- talking -------------------------------------------------------------------------
 
