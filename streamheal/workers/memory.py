@@ -13,7 +13,8 @@ Counted is what only that process uses, anonymous memory: the arena that all sha
 each of them. Looked at with everything else, every 50 ms, which costs a few microseconds a process;
 what a process takes within that time is why a share of a container is the host's.
 
-What the kernel kills all the same is known by its count of such kills.
+What the kernel kills all the same is known by its count of such kills. Where a process can have a control group of
+its own, the kernel holds it to `memory_each` as well (`cgroups`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from streamheal import platform
+from streamheal.workers.cgroups import Group, Groups, NotPossible
 from streamheal.workers.port import Log, WorkerOptions
 from streamheal.workers.process import CELL, Process
 
@@ -31,6 +33,7 @@ CROWDED = "crowded"
 _YIELDS_MAX = 2
 # Processes breathe. To end one that has grown by less than this share of what the record took would help nobody.
 _NOISE = 0.125
+_NO_MEMORY = "killed by the kernel: the container was out of memory"
 
 
 class _Alone(NamedTuple):
@@ -47,18 +50,60 @@ class Memory:
         self._processes: list[Process] = []  # at the last look
         self._alone: dict[Process, _Alone] = {}
         self._log = log
-        self._oom_kills = platform.oom_kills()
+        self._groups: Groups | None = None
+        self._why_not: str | None = None
+        self._oom_kills = 0
 
     @property
     def limited(self) -> bool:
         return self.each is not None or self.together is not None
+
+    def open(self) -> None:
+        """Before the first process: have the kernel limit each, where that is possible."""
+        if self.each is not None:
+            try:
+                self._groups = Groups(self.each)
+            except NotPossible as why:
+                self._why_not = str(why)
+        self._oom_kills = platform.oom_kills()
 
     def tell(self) -> None:
         """Once, at the start: what is watched."""
         if self.limited and not platform.WATCHES_MEMORY:
             self._log.warning("memory_not_watched", worker_mib=mib(self.each))
         elif self.limited:
-            self._log.info("memory_limited", worker_mib=mib(self.each), workers_together_mib=mib(self.together))
+            self._log.info(
+                "memory_limited",
+                worker_mib=mib(self.each),
+                workers_together_mib=mib(self.together),
+                enforced_by="host" if self._groups is None else "cgroup",
+                **({} if self._why_not is None else {"no_cgroup_because": self._why_not}),
+            )
+
+    def new_group(self) -> Group | None:
+        """For a process that is about to be born."""
+        if self._groups is None:
+            return None
+        try:
+            return self._groups.make()
+        except OSError as error:
+            self._group_failed(f"{error.strerror}: {error.filename}")
+            return None
+
+    def imported(self, process: Process) -> None:
+        """It should be in its group by now."""
+        lives = process.status.state not in ("", "Z", "X")
+        if process.group is not None and lives and not process.group.has(process.pid):
+            self._group_failed(f"{process.name} could not enter it")
+
+    def _group_failed(self, why: str) -> None:
+        if self._why_not is None:
+            self._why_not = why
+            self._log.warning("memory_group_failed", why=why)
+
+    def close(self) -> None:
+        if self._groups is not None:
+            self._groups.close()
 
     def look(self, processes: Iterable[Process]) -> None:
         if not self.limited:
@@ -143,9 +188,17 @@ class Memory:
     def died(self, process: Process) -> None:
         """Was it the kernel that ended it?"""
         self._alone.pop(process, None)
-        if process.doomed is None and process.signal_name == "SIGKILL" and platform.oom_kills() > self._oom_kills:
-            self._oom_kills += 1
-            process.grew = "killed by the kernel: the container was out of memory"
+        if process.doomed is None and process.signal_name == "SIGKILL":
+            kills = platform.oom_kills()
+            if process.group is not None and process.group.killed:
+                full = self.each is not None and process.group.was_full
+                process.grew = f"grew past {mib(self.each):,} MiB, and was killed by the kernel" if full else _NO_MEMORY
+                self._oom_kills = kills  # counted with the container's, or not
+            elif kills > self._oom_kills:
+                self._oom_kills += 1
+                process.grew = _NO_MEMORY
+        if process.group is not None and self._groups is not None:
+            self._groups.died(process.group)
 
 
 def _end(process: Process, why: str) -> None:

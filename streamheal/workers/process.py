@@ -17,6 +17,7 @@ from streamheal import platform
 from streamheal.attempts import TRACEBACK_BYTES_MAX, cut
 from streamheal.core.messages import At
 from streamheal.workers.arena import Arena
+from streamheal.workers.cgroups import Group
 from streamheal.workers.child.birth import Birth
 from streamheal.workers.journal import Journal
 from streamheal.workers.output import OutputReader, Tail
@@ -81,10 +82,18 @@ class Process:
         beginning: Only its processor's own beginnings run in it: import, `initialize`.
         began_with: What it took in these, in bytes.
         draining: Its seats that have not said yet that they start nothing more; None: it is not emptied.
+        group: The control group that limits it; None: only the host does.
         grew: Why it is ended for its memory, or was by the kernel; None: it is not.
     """
 
-    def __init__(self, owner: Owner, options: WorkerOptions, arena: Arena, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        options: WorkerOptions,
+        arena: Arena,
+        loop: asyncio.AbstractEventLoop,
+        group: Group | None = None,
+    ) -> None:
         self.journal = Journal()
         self.facts: Facts | None = None
         self.doomed: str | None = None
@@ -99,6 +108,7 @@ class Process:
         self.beginning = True
         self.grew: str | None = None
         self.draining: set[int] | None = None
+        self.group = group
         self._owner, self._loop = owner, loop
         self._joiner = Joiner()
         self._outbox: deque[bytes] = deque()
@@ -131,6 +141,7 @@ class Process:
             ordering=options.ordering,
             concurrency=options.concurrency,
             deadline_s=options.deadline_s,
+            group=None if self.group is None else self.group.path,
         )
         popen = subprocess.Popen(
             [sys.executable, "-P", "-c", _BOOT, _ROOT, msgspec.json.encode(birth).decode()],
