@@ -5,9 +5,9 @@
                                            is tried again, unless it is too much by itself
 
 *Grown* is what a process uses beyond its own beginnings: import, `initialize`. A record that runs alone is *too
-much by itself* if it would not have had room beside the others as they were when it began. While several run
-alone nobody knows that: that many at once were our doing. One that has yielded twice yields no more, and then
-who else has grown is ended, so that nobody is crowded out for ever.
+much by itself* if it would not have had room beside the others as they were when it began, or if they hardly grew
+since. While several run alone nobody knows that: that many at once were our doing. One that has yielded twice
+yields no more, and then who else has grown is ended, so that nobody is crowded out for ever.
 
 Counted is what only that process uses, anonymous memory: the arena that all share is resident in
 each of them. Looked at with everything else, every 50 ms, which costs a few microseconds a process;
@@ -31,7 +31,8 @@ from streamheal.workers.process import CELL, Process
 CROWDED = "crowded"
 # A record is tried again and again only because others grow: after so many times it is their turn to yield.
 _YIELDS_MAX = 2
-# Processes breathe. To end one that has grown by less than this share of what the record took would help nobody.
+# Processes breathe. That others grew by less than this share of what a record took is no reason for anything:
+# else whoever takes all there is, slowly, is found to have come to the limit a page after another did.
 _NOISE = 0.125
 _NO_MEMORY = "killed by the kernel: the container was out of memory"
 
@@ -165,7 +166,7 @@ class Memory:
             _end(first, f"grew past {mib(first.memory):,} MiB, the largest when {why}")
 
     def _too_much_by_itself(self, cell: Process) -> bool:
-        """Had the others stayed as they were, it would have had no room either."""
+        """Had the others stayed as they were, it would have had no room either; or they nearly did."""
         assert self.together is not None
         alone = self._alone.get(cell)
         if alone is None:
@@ -177,8 +178,7 @@ class Memory:
                 others += min(one.memory, before)
         if cell.memory + others > self.together:
             return True
-        since = self.used - cell.memory - others
-        return alone.yields >= _YIELDS_MAX and since < _NOISE * cell.grown
+        return self.used - cell.memory - others < _NOISE * cell.grown
 
     def limit_of(self, process: Process) -> float:
         """What this process may grow to, as things are."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from streamheal import platform
 from streamheal.core.messages import At, Cause, Done, Failed, WorkerDied
 from streamheal.errors import TargetError
 from streamheal.workers.process import LOOK_EVERY_S
@@ -38,8 +39,9 @@ class App(RecordProcessor):
     ],
 )
 async def test_who_grows_a_process_alone_is_named_and_its_neighbour_is_done(
-    tmp_path: Path, limits: dict[str, int], says: str
+    tmp_path: Path, limits: dict[str, int], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(platform, "_CGROUPS", "/nowhere")  # the kernel may be quicker, and tells no stack
     async with standing(tmp_path, EATING, **limits) as stand:
         ear = await stand.ear(heal=True).start()
         ear.bring(1, line([1, 2, 3]))
@@ -87,12 +89,16 @@ class App(RecordProcessor):
         assert sorted(stand.effects()) == ["1", "2"]
 
 
-HOLDING = """
+HOLD = """
 import mmap
 def hold(mib):
     held = mmap.mmap(-1, mib << 20, flags=mmap.MAP_PRIVATE)
     for at in range(0, mib << 20, 4096): held[at] = 1
     return held
+"""
+HOLDING = (
+    HOLD
+    + """
 def wait(name):
     while not os.path.exists(name): time.sleep(0.01)
 class App(RecordProcessor):
@@ -105,6 +111,7 @@ class App(RecordProcessor):
             wait("go" if n == 1 else f"go {n}")
             effect(f"{n} done")
 """
+)
 
 
 async def test_one_that_runs_alone_yields_to_what_others_took_since_it_began(tmp_path: Path) -> None:
@@ -136,6 +143,35 @@ async def test_one_that_runs_alone_yields_to_what_others_took_since_it_began(tmp
         (tmp_path / "go").touch()
         await ear.until(lambda: ear.of(Done))
         assert stand.counts()["1 done"] == 1
+
+
+async def test_who_comes_slowly_to_the_limit_is_named_though_others_grew_a_little(tmp_path: Path) -> None:
+    code = (
+        HOLD
+        + """
+class App(RecordProcessor):
+    def process_record(self, record):
+        n = record.json()
+        if n == 1 and record.attempt == 1: raise ValueError("once")
+        held = [hold(100 if n == 1 else 6)]
+        effect(n)
+        while not os.path.exists("go"): time.sleep(0.01)
+        while n == 1:
+            held.append(hold(1))
+            time.sleep(0.002)
+"""
+    )
+    async with standing(tmp_path, code, memory_together=256 * MIB) as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line([1]))
+        await ear.failed(At(1, 0))
+        ear.seat.run_alone(At(1, 0), 2)
+        await until(lambda: "1" in stand.effects())
+        ear.bring(2, line([2], first=2))
+        await until(lambda: "2" in stand.effects())
+        (tmp_path / "go").touch()
+        failed = await ear.failed(At(1, 0), 2)
+        assert (failed.cause, failed.alone) == (Cause.CRASHED, True)
 
 
 async def test_who_grew_is_ended_and_not_who_was_large_from_the_start(tmp_path: Path) -> None:
