@@ -177,28 +177,33 @@ def container_memory_bytes() -> int | None:
     """The container's limit; None: there is none, or no less than the machine has."""
     # Another version of cgroups says nothing here; version 2 says `max` for none, version 1 a number
     # beyond any machine's memory.
-    said = next((text for path in _cgroup_files(_LIMITS) if (text := _text(path)).isdecimal()), None)
+    said = next((text for path in cgroup_files(_LIMITS) if (text := text_of(path)).isdecimal()), None)
     return int(said) if said is not None and int(said) < machine_memory_bytes() else None
 
 
 def oom_kills() -> int:
     """How many of the container's processes the kernel has killed for want of memory; 0 where nobody counts."""
-    for path in _cgroup_files(_OOM_COUNTS):
-        for line in _text(path).splitlines():
-            name, _, count = line.partition(" ")
-            if name == "oom_kill":
-                return int(count)
-    return 0
+    return next((kills for path in cgroup_files(_OOM_COUNTS) if (kills := oom_kills_in(path)) is not None), 0)
+
+
+def oom_kills_in(path: str) -> int | None:
+    """What this file of a control group counts; None: it is not there, or counts nothing of the kind."""
+    for line in text_of(path).splitlines():
+        name, _, count = line.partition(" ")
+        if name == "oom_kill":
+            return int(count)
+    return None
 
 
 _CGROUPS = "/sys/fs/cgroup"
 _LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
-_OOM_COUNTS = ("memory.events", "memory/memory.oom_control")
+OOM_COUNTS = ("memory.events", "memory.oom_control")  # in version 2, and 1
+_OOM_COUNTS = (OOM_COUNTS[0], f"memory/{OOM_COUNTS[1]}")
 
 
-def _cgroup_files(names: tuple[str, str]) -> list[str]:
+def cgroup_files(names: tuple[str, str]) -> list[str]:
     """Where our own control group says such a thing, in both versions: it, else the root that a container sees."""
-    groups = [line.split(":", 2) for line in _text("/proc/self/cgroup").splitlines()]
+    groups = [line.split(":", 2) for line in text_of("/proc/self/cgroup").splitlines()]
     found = []
     for name, ours in ((names[0], lambda kinds: kinds == ""), (names[1], lambda kinds: "memory" in kinds.split(","))):
         controller, _, file = name.rpartition("/")
@@ -209,7 +214,7 @@ def _cgroup_files(names: tuple[str, str]) -> list[str]:
     return found
 
 
-def _text(path: str) -> str:
+def text_of(path: str) -> str:
     try:
         with open(path) as file:
             return file.read().strip()

@@ -28,10 +28,11 @@ class Known:
 
     `in_hand`: the core's to decide about; its lane is blocked, and old marks of it say nothing.
     `ticket`: where it is marked once its span is reported. `keyless`: its process died or hung
-    while it was asked for its key, so it goes by its partition key from then on.
+    while it was asked for its key, so it goes by its partition key from then on. `yields`: how often
+    it was ended alone to make room for others.
     """
 
-    __slots__ = ("done", "in_hand", "keyless", "named", "record", "ticket")
+    __slots__ = ("done", "in_hand", "keyless", "named", "record", "ticket", "yields")
 
     def __init__(self, named: Named, record: Record) -> None:
         self.named, self.record = named, record
@@ -39,6 +40,7 @@ class Known:
         self.in_hand = False
         self.keyless = False
         self.done = False
+        self.yields = 0
 
 
 class Book:

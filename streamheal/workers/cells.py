@@ -99,6 +99,7 @@ class Cells:
         cell.stage = "running"
         cell.began = self._pool.loop.time()
         cell.due = process.due_in(self._pool.watchdog.deadline_s)
+        self._pool.memory.begins_alone(process, cell.seat.books.known(cell.at).yields)
         process.send(wire.Go())
 
     def running(self, seat: CautiousSeat) -> list[At]:
@@ -134,6 +135,7 @@ class Cells:
             attempt.message = f"while initialize ran: {attempt.message}"
             attempt.outcome, cause = "throttled", Cause.THROTTLED
         elif process.doomed == CROWDED:
+            cell.seat.books.known(cell.at).yields += 1
             attempt.outcome, cause = "throttled", Cause.THROTTLED
         cell.seat.listener.worker_died(cause_of(process, in_cell=True))
         self._failed(process, cause, cell.began, self._pool.loop.time(), attempt)

@@ -92,6 +92,7 @@ class WorkerPool:
     async def open(self) -> TargetFacts:
         self.loop = asyncio.get_running_loop()
         self._first = self.loop.create_future()
+        self.memory.open()
         process = self._spawn()
         try:
             facts = await asyncio.wait_for(self._first, self.ready_s_max)
@@ -138,6 +139,7 @@ class WorkerPool:
             if not process.dead.is_set():
                 process.bury()
         self._arena.close()
+        self.memory.close()
 
     # -- what seats and cells ask for ------------------------------------------------------
 
@@ -204,7 +206,7 @@ class WorkerPool:
                 seat.sit(place.process, self._numbers)
 
     def _spawn(self) -> Process:
-        process = Process(self, self._options, self._arena, self.loop)
+        process = Process(self, self._options, self._arena, self.loop, self.memory.new_group())
         self._living.add(process)
         self._warming.add(process)
         return process
@@ -229,6 +231,7 @@ class WorkerPool:
 
     def _warmed(self, process: Process, facts: wire.Facts) -> None:
         self._warming.discard(process)
+        self.memory.imported(process)
         if facts.error is None and process.doomed is None:
             self._warm.append(process)
             self._spare_failures = 0
@@ -284,7 +287,8 @@ class WorkerPool:
         if process.doomed == "import":
             why = f"importing {module} takes longer than {self.ready_s_max:.0f} s"
         if self._first is not None and not self._first.done():
-            self._first.set_result(wire.Facts(error=f"{why}   (TARGET)"))
+            option = "TARGET" if process.grew is None else "--worker-memory"
+            self._first.set_result(wire.Facts(error=f"{why}   ({option})"))
         else:
             self._spare_failed(process, why)
 
@@ -338,6 +342,7 @@ class WorkerPool:
         for process, seats in list(self._seats.items()):
             if process.doomed is None:
                 self._look_at(process, list(seats.values()))
+            process.beginning = not seats or any(seat.stage == "initializing" for seat in seats.values())
         self.cells.look()
         workers = [(process, list(seats.values())) for process, seats in self._seats.items()]
         self.recycler.look(workers, spare=bool(self._warm), now=now)

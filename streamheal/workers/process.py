@@ -17,6 +17,7 @@ from streamheal import platform
 from streamheal.attempts import TRACEBACK_BYTES_MAX, cut
 from streamheal.core.messages import At
 from streamheal.workers.arena import Arena
+from streamheal.workers.cgroups import Group
 from streamheal.workers.child.birth import Birth
 from streamheal.workers.journal import Journal
 from streamheal.workers.output import OutputReader, Tail
@@ -78,11 +79,21 @@ class Process:
         heeded_s: When it last took a `Cancel` or a `Ping`, on the clock of `awake_s`.
         stops: How often it was seen stopped.
         memory: What it used at the last look, in bytes.
+        beginning: Only its processor's own beginnings run in it: import, `initialize`.
+        began_with: What it took in these, in bytes.
         draining: Its seats that have not said yet that they start nothing more; None: it is not emptied.
+        group: The control group that limits it; None: only the host does.
         grew: Why it is ended for its memory, or was by the kernel; None: it is not.
     """
 
-    def __init__(self, owner: Owner, options: WorkerOptions, arena: Arena, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        options: WorkerOptions,
+        arena: Arena,
+        loop: asyncio.AbstractEventLoop,
+        group: Group | None = None,
+    ) -> None:
         self.journal = Journal()
         self.facts: Facts | None = None
         self.doomed: str | None = None
@@ -93,9 +104,11 @@ class Process:
         self.tickets_given = 0  # of the host's half of the journal's
         self.awake_s = self.dying_s = 0.0
         self.heeded_s = -1.0
-        self.stops = self.memory = 0
+        self.stops = self.memory = self.began_with = 0
+        self.beginning = True
         self.grew: str | None = None
         self.draining: set[int] | None = None
+        self.group = group
         self._owner, self._loop = owner, loop
         self._joiner = Joiner()
         self._outbox: deque[bytes] = deque()
@@ -128,6 +141,7 @@ class Process:
             ordering=options.ordering,
             concurrency=options.concurrency,
             deadline_s=options.deadline_s,
+            group=None if self.group is None else self.group.path,
         )
         popen = subprocess.Popen(
             [sys.executable, "-P", "-c", _BOOT, _ROOT, msgspec.json.encode(birth).decode()],
@@ -150,6 +164,11 @@ class Process:
     @property
     def name(self) -> str:
         return f"{self.label} (pid {self.pid})"
+
+    @property
+    def grown(self) -> int:
+        """What records have made of it, in bytes."""
+        return self.memory - self.began_with
 
     # -- talking -------------------------------------------------------------------------
 

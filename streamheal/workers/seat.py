@@ -204,7 +204,9 @@ class ShardSeat(CautiousSeat):
                 self.unstated.stated(position, owes)
                 self.listener.happened(Stated(position, owes))
             case wire.Ready():
+                assert self.process is not None
                 self.stage, self.due = "in", None
+                self._pool.memory.begun(self.process)
                 self._initialized()
                 if self._curious:
                     self._send(wire.Curious(self.number, True))

@@ -71,9 +71,9 @@ def test_a_record_that_eats_the_container_s_memory_is_set_aside(
     if limit:
         assert said == "killed by the kernel: the container was out of memory"
     else:
-        assert "the largest when all worker processes together passed 192 MiB" in said
+        assert "the most when all worker processes together passed 192 MiB" in said
         (told,) = [line for line in logged if line["event"] == "memory_limited"]
-        assert (told["worker_mib"], told["workers_together_mib"]) == (None, 192)
+        assert (told["worker_mib"], told["workers_together_mib"], told["enforced_by"]) == (None, 192, "host")
 
 
 def test_a_leak_ends_workers_and_costs_no_record_a_second_run(site_of: Any, kinesis: Any) -> None:

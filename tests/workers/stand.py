@@ -214,6 +214,8 @@ class Ear:
                 self._spans[record.at.span][record.at.nth] = "hand"
                 if cause is Cause.SUSPECTED:
                     self.seat.run_alone(record.at, 1)
+                elif cause is Cause.THROTTLED and event.alone:
+                    self.seat.run_alone(record.at, 2)
                 elif cause is Cause.THROTTLED:
                     self.seat.retry(record.at, 2)
                 else:

@@ -75,6 +75,23 @@ async def test_every_one_of_many_deaths_is_judged_exactly(tmp_path: Path, mode: 
         assert len(ear.deaths) >= 55
 
 
+@pytest.mark.parametrize("mode", ["async", "batch"])
+async def test_a_key_that_kills_or_holds_its_process_names_its_record(tmp_path: Path, mode: str) -> None:
+    """Lanes are lined up by the processor's own `key`: whoever it was asked for is suspect, and nobody else's."""
+    code = (
+        CODES[mode]
+        + """
+    def key(self, record):
+        n, do = record.json()
+        die(do)
+        return str(n % 3)
+"""
+    )
+    async with standing(tmp_path, code) as stand:
+        ear = await stand.ear(heal=True).start()
+        await heal(stand, ear, {3: "segv", 11: "hang", 14: "exit", 25: "kill"}, records=40, keys=5, span=20)
+
+
 @pytest.mark.parametrize("told", ["__str__", "mask"])
 async def test_who_kills_a_batchs_process_when_it_is_told_of_is_the_only_suspect(tmp_path: Path, told: str) -> None:
     """Its call is over by then, and nobody else of the batch runs."""

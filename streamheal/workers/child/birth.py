@@ -6,7 +6,7 @@ import msgspec
 
 
 class Birth(msgspec.Struct, array_like=True, kw_only=True):
-    """Descriptors, and what to run how. `parent` is the host's pid."""
+    """Descriptors, and what to run how. `parent` is the host's pid, `group` the control group to enter, if any."""
 
     parent: int
     sock: int
@@ -17,3 +17,4 @@ class Birth(msgspec.Struct, array_like=True, kw_only=True):
     ordering: str
     concurrency: int | None
     deadline_s: float
+    group: str | None

@@ -35,6 +35,10 @@ def main(argument: str) -> NoReturn:
     # Before anything else can open files: user code that closes descriptors begins with the low ones.
     link = Link(platform.high_descriptor(birth.sock))
     platform.die_with(birth.parent, link.wait_for_end)
+    if birth.group is not None:
+        from streamheal.workers.cgroups import enter
+
+        enter(birth.group)
     dump = platform.high_descriptor(birth.dump)
     _settle_in(dump)
     arena = map_arena(platform.high_descriptor(birth.arena))
