@@ -137,6 +137,18 @@ class Lanes(GivenSpans):
         )  # fmt: skip
 
     @property
+    def plain_span(self) -> Span | None:
+        """Whose next records may run by their partition keys, without asking here for each. None: ask."""
+        if self.plain and self.spans and (span := self.spans[0]).slow and not span.named:
+            return span
+        return None
+
+    def passed(self, span: Span) -> None:
+        """Whoever ran its records has come to its end."""
+        if self.spans and self.spans[0] is span:
+            self.spans.popleft()
+
+    @property
     def waiting(self) -> bool:
         """Whether `next` may have something."""
         if self.draining:
