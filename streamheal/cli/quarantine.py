@@ -98,11 +98,11 @@ def export(
 
 
 def _open(flags: dict[str, Any]) -> tuple[Settings, Store]:
-    from streamheal import assembly
     from streamheal.cli.begin import begin
+    from streamheal.parts import open_store
 
     settings = begin("quarantine", flags).settings
-    return settings, assembly.open_store(settings)
+    return settings, open_store(settings)
 
 
 def _selected(store: Store, settings: Settings, ids: Sequence[str], flags: dict[str, Any]) -> Iterator[Envelope]:

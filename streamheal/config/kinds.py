@@ -71,10 +71,7 @@ class Whole(NamedTuple):
     def read(self, raw: Any) -> int:
         if isinstance(raw, (bool, float)):
             raise ValueError
-        number = int(raw)
-        if number < self.least:
-            raise ValueError
-        return number
+        return _at_least(self.least, int(raw))
 
 
 class Seconds(NamedTuple):
@@ -113,10 +110,7 @@ class Size(NamedTuple):
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(raw).strip())
         if found is None or isinstance(raw, bool) or found[2].upper() not in _SIZES:
             raise ValueError
-        size = int(float(found[1]) * _SIZES[found[2].upper()])
-        if size < self.least:
-            raise ValueError
-        return size
+        return _at_least(self.least, int(float(found[1]) * _SIZES[found[2].upper()]))
 
 
 class SizeOrOff(NamedTuple):
@@ -131,6 +125,12 @@ class SizeOrOff(NamedTuple):
 
     def read(self, raw: Any) -> int:
         return 0 if raw == "off" else Size(self.least).read(raw)
+
+
+def _at_least(least: int, value: int) -> int:
+    if value < least:
+        raise ValueError
+    return value
 
 
 def size_text(size: int) -> str:

@@ -7,6 +7,9 @@ from math import inf
 from streamheal.core.messages import At
 from streamheal.core.policy import Policy
 
+# As people read it: in the log, of a blocked record, in the live view and when one is called.
+WHY_PAUSED = "different records fail, and none succeeds"
+
 
 class Outage:
     """The records of one shard that failed since anything succeeded, and the pause they lead to.

@@ -24,7 +24,7 @@ from streamheal.core.messages import (
     RunAlone,
     Verdict,
 )
-from streamheal.core.outage import Outage
+from streamheal.core.outage import WHY_PAUSED, Outage
 from streamheal.core.patience import Patience
 from streamheal.core.policy import Policy
 from streamheal.records import Position
@@ -301,7 +301,7 @@ class Trouble:
             self._go_on(now)
         if now >= self._human_at():
             self._patience.call(now)
-            why = "different records fail, and none succeeds" if self.paused else "nobody is left to judge a record by"
+            why = WHY_PAUSED if self.paused else "nobody is left to judge a record by"
             self.said.append(CallHuman(why))
 
     @property

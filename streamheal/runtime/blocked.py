@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from streamheal.core.healer import Healer
 from streamheal.core.messages import At
+from streamheal.core.outage import WHY_PAUSED
 from streamheal.core.waiting import Wait, Waits
 from streamheal.quarantine.prose import title
 from streamheal.records import Position, Record
@@ -27,7 +28,7 @@ _LOOK_S = 1.0
 _WORDS = {
     Waits.WORKER: "its worker: it runs, or has its turn to come",
     Waits.NEXT_TRY: "its next try",
-    Waits.PROBE: "different records fail, and none succeeds: paused until one does; the next try is",
+    Waits.PROBE: f"{WHY_PAUSED}: paused until one does; the next try is",
     Waits.CELL: "a process of its own to run alone in",
     Waits.ALONE: "its try alone, which is under way",
     Waits.WITNESS: "another record to succeed, before it is judged",
@@ -95,7 +96,7 @@ class Blocked:
         if self._words is not None:
             return self._words
         if self._healer.paused:
-            return "paused: different records fail, and none succeeds"
+            return f"paused: {WHY_PAUSED}"
         undecided = len(self._healer.undecided)
         return f"{undecided} suspect{'s' if undecided > 1 else ''} to be judged" if undecided else None
 

@@ -9,9 +9,7 @@ Nothing is decided here. A branch in this file asks which decision it is, never 
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
-from collections.abc import Callable
 
 from streamheal.attempts import Attempt, fingerprint
 from streamheal.core.healer import Healer
@@ -36,14 +34,13 @@ from streamheal.core.messages import (
     Signal,
     Start,
     Stored,
-    StoreFailed,
-    Verdict,
     WorkerDied,
 )
 from streamheal.engines.base import Batch
 from streamheal.quarantine.prose import title
 from streamheal.records import Position, Record, Shard
 from streamheal.runtime import faults, telling
+from streamheal.runtime.aside import Aside
 from streamheal.runtime.blocked import Blocked
 from streamheal.runtime.casebook import Casebook
 from streamheal.runtime.caution import CautiousRun, ShardCaution
@@ -93,8 +90,9 @@ class ShardRun(CautiousRun):
         self._start: Start | None = None
         self._initialize_failures = 0
         self._curious = False
-        self._doubt = start.doubt
-        self._doubting = asyncio.Lock()
+        self._aside = Aside(
+            runtime, shard, self.healer, casebook=self._casebook, tally=self.tally, doubt=start.doubt, tell=self.tell
+        )
         self._changes = telling.Changes()
         self._hook_asked = False
         self._last_failure: str | None = None
@@ -215,8 +213,8 @@ class ShardRun(CautiousRun):
                 case RunAlone(at, solitary):
                     self.caution.runs_alone(at, solitary)
                     self.seat.run_alone(at, self._casebook.tries(at) + 1)
-                case Quarantine(at, verdict):
-                    self._set_aside(at, verdict, decision)
+                case Quarantine(at):
+                    self._aside.put(self.seat.record(at), decision)
                 case Checkpoint(position):
                     self._runtime.spawn(self._checkpoint(position))
                 case HearOut(shard_ended):
@@ -254,33 +252,6 @@ class ShardRun(CautiousRun):
                 self.seat.retry(at, self._casebook.tries(at) + 1)
             case Settle(at):
                 self.seat.settle(at)
-
-    def _set_aside(self, at: At, verdict: Verdict, decision: Quarantine) -> None:
-        attempts = self._casebook.attempts(at)
-        envelope = self._runtime.seal(self.seat.record(at), self.shard, decision, attempts, self._casebook.masked(at))
-
-        def answer(error: Exception | None) -> None:
-            if error is not None:
-                self.tell(StoreFailed(at))
-                return
-            if not self.healer.over:  # else it is still open here, and is read again
-                self.tally.quarantined[envelope.reason] += 1
-            telling.set_aside(self._log, self._names, envelope, verdict)
-            self.tell(Stored(at))
-
-        if self.healer.doubt in (None, self._doubt):
-            self._runtime.keeper.keep(envelope, answer)
-        else:
-            # The next life must know who was convicted with nobody to ask, or it might convict
-            # another in the same outage (docs/judging.md).
-            self._doubt = self.healer.doubt
-            self._runtime.spawn(self._remember_doubt(lambda: self._runtime.keeper.keep(envelope, answer)))
-
-    async def _remember_doubt(self, then: Callable[[], None] = lambda: None) -> None:
-        """As it stands. One write at a time: the last word must stay the last."""
-        async with self._doubting:
-            await self._runtime.remember_doubt(self.shard.shard_id, self.healer.doubt)
-        then()
 
     async def _checkpoint(self, position: Position) -> None:
         if await self._runtime.checkpoint(self.shard.shard_id, position):
@@ -368,9 +339,7 @@ class ShardRun(CautiousRun):
             if self._seated:
                 self.seat.curious(self._curious)
         self._changes.tell(self._log, self._names, healer, self._last_failure)
-        if self._doubt is not None and healer.doubt is None:
-            self._doubt = None
-            self._runtime.spawn(self._remember_doubt())
+        self._aside.look()
         self.caution.look()
         self._runtime.wake_at(healer.wakes_at)
 

@@ -7,6 +7,7 @@ from typing import Any
 from streamheal.attempts import Attempt
 from streamheal.core.healer import Healer
 from streamheal.core.messages import LedgerBroken, Named, Verdict
+from streamheal.core.outage import WHY_PAUSED
 from streamheal.quarantine.envelope import Envelope
 from streamheal.records import Record
 from streamheal.runtime.casebook import short
@@ -64,8 +65,7 @@ class Changes:
         if healer.paused != self._paused:
             self._paused = healer.paused
             if self._paused:
-                why = "different records fail, and none succeeds"
-                log.warning("shard_paused", **names, why=why, last_failure=last_failure)
+                log.warning("shard_paused", **names, why=WHY_PAUSED, last_failure=last_failure)
             else:
                 log.info("shard_resumed", **names)
         if healer.statements.forgone and not self._forgone:

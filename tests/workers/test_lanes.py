@@ -17,6 +17,7 @@ from streamheal.records import Dialect, Record, Shard
 from streamheal.workers import wire
 from streamheal.workers.arena import SLOT_BYTES, Arena
 from streamheal.workers.child.failures import Kind, refused
+from streamheal.workers.child.given import Means
 from streamheal.workers.child.lanes import Lanes
 from streamheal.workers.child.spans import Item, Tickets
 from streamheal.workers.child.target import Handler, Target, _FunctionProcessor
@@ -67,11 +68,7 @@ class Game:
             wire.Take(1, "shardId-0", "orders"),
             Handler(target, Shard("shardId-0")),
             self.ordering,
-            decode=decoder("shardId-0"),
-            arena=memoryview(self.arena.map),
-            journal=self.journal,
-            tickets=Tickets(),
-            send=self.hear,
+            Means(decoder("shardId-0"), memoryview(self.arena.map), self.journal, Tickets(), self.hear),
         )
         self.host_tickets = 0
         self.told.clear()

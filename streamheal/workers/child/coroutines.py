@@ -17,7 +17,7 @@ from streamheal.workers import wire
 from streamheal.workers.child.failures import Kind, overran
 from streamheal.workers.child.intents import Steps
 from streamheal.workers.child.lanes import Lanes
-from streamheal.workers.child.spans import Item
+from streamheal.workers.child.spans import Item, Span
 from streamheal.workers.child.stacks import stack_text, write_stack
 from streamheal.workers.child.target import Handler
 from streamheal.workers.child.tee import Tail, set_lane
@@ -168,83 +168,120 @@ class Coroutines(Worker):
     # -- records -------------------------------------------------------------------------
 
     async def _lane(self, crew: Crew, number: int) -> None:
-        """Run record after record. What a clean one needs stands here, not in calls: each would be felt."""
-        lanes, current, busy, idle = crew.lanes, crew.current, crew.lanes.busy, crew.idle
-        witnesses, took = lanes.witnesses, lanes.took
-        handler, marks = lanes.handler, self.journal.marks
-        call, simple = handler.call, handler.wants is None and handler.key is None
+        """Run record after record."""
+        lanes, current = crew.lanes, crew.current
+        simple = lanes.handler.wants is None and lanes.handler.key is None
         tail = Tail(lambda: current[number])
         set_lane(tail)
         task = asyncio.current_task()
         assert task is not None
-        cancelling = task.cancelling
         breathe_at = monotonic() + _BREATH_S
         item: Item | None = None
         while not crew.over:
-            if item is None and lanes.plain and lanes.spans and (span := lanes.spans[0]).slow and not span.named:
-                for nth, record in span.todo:  # as Lanes._pull_plain
-                    if (free := record.partition_key) not in busy:
-                        busy[free] = None
-                        item = span, nth, record, free
-                        break
-                    lanes.queue(free, span, nth, record)
-            if item is None:
-                item = lanes.next()
-                if item is None:
-                    current[number] = None
-                    await self._rest(crew)
-                    continue
-                if lanes.intents is not None:
-                    await self._run_cautiously(crew, number, item, tail)
-                    item = None
-                    continue
-            if idle and not crew.waking:
-                crew.rouse()
-            current[number] = item
-            span, nth, record, key = item
-            mark = span.base + nth if span.tickets is None else span.mark(nth)
-            marks[mark] = RUNNING
-            began = monotonic()
-            if sampled := began > took.due:
-                took.begins(began)
-            try:
-                if simple:
-                    await call(record)
-                    marks[mark] = DONE
-                    filtered = False
-                else:
-                    filtered = await self._unwanted(handler, item)
-                    marks[mark] = FILTERED if filtered else DONE
-            except BaseException as error:
-                self.link.check_not_forked()
-                failure = self._failure(crew, number, error, began, tail.take())
-                lanes.failed(span, nth, key, failure)
-                current[number] = item = None
-                await _not_cancelled()
+            if item is None and simple and (span := lanes.plain_span) is not None:
+                item = await self._run_plainly(crew, number, span, breathe_at, tail)
+            elif item is None and (item := lanes.next()) is None:
+                current[number] = None
+                await self._rest(crew)
                 continue
-            if sampled and not filtered:
-                took.tell(began, monotonic())
-            if witnesses.timing:
-                if not filtered:
-                    witnesses.succeeded(began)
-            elif not filtered:
-                witnesses.began, witnesses.ended = began, None
-            if busy[key] is None and not span.known:
-                # What `lanes.done` comes to for a record that nobody knows and nobody waits for.
-                del busy[key]
+            elif lanes.intents is not None:
+                await self._run_cautiously(crew, number, item, tail)
                 item = None
-                span.able -= 1
-                if not span.able:
-                    lanes.report(span)
+                continue
             else:
-                item = lanes.done(span, nth, key, filtered)
-            if cancelling() or began > breathe_at:
+                item = await self._run_one(crew, number, item, tail)
+            if task.cancelling() or monotonic() > breathe_at:
                 current[number] = None
                 await _not_cancelled()
                 breathe_at = monotonic() + _BREATH_S
                 if item is not None and lanes.intents is not None:
                     lanes.make_ready(item)  # it has to be asked for by now
                     item = None
+
+    async def _run_plainly(self, crew: Crew, number: int, span: Span, breathe_at: float, tail: Tail) -> Item | None:
+        """Run one plain record after another, until there is anything to look at; returns what is to run next.
+
+        It comes to the same as `Lanes.next`, `_run_one` and `Lanes.done`. What a clean record needs
+        stands here, not in calls: each would be felt.
+        """
+        lanes, current, busy, idle = crew.lanes, crew.current, crew.lanes.busy, crew.idle
+        call, marks, base = lanes.handler.call, self.journal.marks, span.base
+        witnesses, took = lanes.witnesses, lanes.took
+        task = asyncio.current_task()
+        assert task is not None
+        cancelling = task.cancelling
+        for nth, record in span.todo:
+            if (key := record.partition_key) in busy:
+                lanes.queue(key, span, nth, record)
+                continue
+            busy[key] = None
+            current[number] = span, nth, record, key
+            marks[base + nth] = RUNNING
+            if idle and not crew.waking:
+                crew.rouse()
+            began = monotonic()
+            if sampled := began > took.due:
+                took.begins(began)
+            try:
+                await call(record)
+                marks[base + nth] = DONE
+            except BaseException as error:
+                await self._failed(crew, number, error, began, tail)
+                return None
+            if sampled:
+                took.tell(began, monotonic())
+            if witnesses.timing:
+                witnesses.succeeded(began)
+            else:
+                witnesses.began, witnesses.ended = began, None
+            if busy[key] is not None or span.known:
+                return lanes.done(span, nth, key, False)
+            # What that comes to for a record that nobody knows and nobody waits for.
+            del busy[key]
+            span.able -= 1
+            if not span.able:
+                lanes.report(span)
+            if began > breathe_at or cancelling() or not lanes.plain or span.named or crew.over:
+                return None
+        lanes.passed(span)
+        return None
+
+    async def _run_one(self, crew: Crew, number: int, item: Item, tail: Tail) -> Item | None:
+        """Run one record, whatever it is; returns what is to run next in its lane."""
+        lanes, (span, nth, _, key) = crew.lanes, item
+        crew.rouse()
+        crew.current[number] = item
+        mark = span.mark(nth)
+        self.journal.marks[mark] = RUNNING
+        began = monotonic()
+        if sampled := began > lanes.took.due:
+            lanes.took.begins(began)
+        try:
+            filtered = await self._unwanted(lanes.handler, item)
+            self.journal.marks[mark] = FILTERED if filtered else DONE
+        except BaseException as error:
+            await self._failed(crew, number, error, began, tail)
+            return None
+        if not filtered:
+            if sampled:
+                lanes.took.tell(began, monotonic())
+            self._witness(lanes, began)
+        return lanes.done(span, nth, key, filtered)
+
+    async def _failed(self, crew: Crew, number: int, error: BaseException, began: float, tail: Tail) -> None:
+        self.link.check_not_forked()
+        item = crew.current[number]
+        assert item is not None
+        span, nth, _, key = item
+        crew.lanes.failed(span, nth, key, self._failure(crew, number, error, began, tail.take()))
+        crew.current[number] = None
+        await _not_cancelled()
+
+    def _witness(self, lanes: Lanes, began: float) -> None:
+        if lanes.witnesses.timing:
+            lanes.witnesses.succeeded(began)
+        else:
+            lanes.witnesses.began, lanes.witnesses.ended = began, None
 
     async def _run_cautiously(self, crew: Crew, number: int, item: Item, tail: Tail) -> None:
         """One record, with a mark for as long as its coroutine is being resumed."""
@@ -264,10 +301,7 @@ class Coroutines(Worker):
         else:
             self.journal.marks[mark] = FILTERED if filtered else DONE
             if not filtered:
-                if lanes.witnesses.timing:
-                    lanes.witnesses.succeeded(began)
-                else:
-                    lanes.witnesses.began, lanes.witnesses.ended = began, None
+                self._witness(lanes, began)
             if (following := lanes.done(span, nth, key, filtered)) is not None:
                 lanes.make_ready(following)
         crew.current[number] = None

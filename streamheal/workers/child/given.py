@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from streamheal.records import Dialect, Position
 from streamheal.workers import wire
@@ -36,28 +37,29 @@ from streamheal.workers.journal import (
 _REPORTED = 1 << 60
 
 
+class Means(NamedTuple):
+    """What a shard's lanes work with: how its batches are read, and what all of the process share."""
+
+    decode: Decode
+    arena: memoryview
+    journal: Journal
+    tickets: Tickets
+    send: Callable[[wire.Message], None]
+
+
 class GivenSpans:
     """What of `Lanes` is about whole spans."""
 
-    def __init__(
-        self,
-        seat: int,
-        *,
-        decode: Decode,
-        arena: memoryview,
-        journal: Journal,
-        tickets: Tickets,
-        send: Callable[[wire.Message], None],
-    ) -> None:
+    def __init__(self, seat: int, means: Means) -> None:
         self.seat = seat
-        self.journal = journal
+        self.journal = means.journal
         self.spans: deque[Span] = deque()  # with records not yet come to
         self.heads: dict[tuple[int, int], tuple[Key, Lane]] = {}  # blocked, by span and place
         self._known: dict[int, Span] = {}  # with open records
-        self._decode = decode
-        self._arena = arena
-        self._tickets = tickets
-        self._send = send
+        self._decode = means.decode
+        self._arena = means.arena
+        self._tickets = means.tickets
+        self._send = means.send
 
     def give(self, give: wire.Give) -> None:
         """Decode a span in place, and line up what of it is open."""

@@ -16,19 +16,18 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Container
 
 from streamheal.records import Record
 from streamheal.workers import wire
 from streamheal.workers.child.failures import Kind, describe, kind_of
-from streamheal.workers.child.given import GivenSpans
+from streamheal.workers.child.given import GivenSpans, Means
 from streamheal.workers.child.intents import Intents
-from streamheal.workers.child.spans import Item, Key, Lane, Span, Tickets
+from streamheal.workers.child.spans import Item, Key, Lane, Span
 from streamheal.workers.child.target import Handler
 from streamheal.workers.child.took import Took
 from streamheal.workers.child.witnesses import Witnesses
-from streamheal.workers.decode import Decode
-from streamheal.workers.journal import FAILED, KEYING, Journal
+from streamheal.workers.journal import FAILED, KEYING
 
 _FREE = object()
 
@@ -39,19 +38,8 @@ class Lanes(GivenSpans):
     In a process with several threads all calls are made under one mutex.
     """
 
-    def __init__(
-        self,
-        take: wire.Take,
-        handler: Handler,
-        ordering: str,
-        *,
-        decode: Decode,
-        arena: memoryview,
-        journal: Journal,
-        tickets: Tickets,
-        send: Callable[[wire.Message], None],
-    ) -> None:
-        super().__init__(take.seat, decode=decode, arena=arena, journal=journal, tickets=tickets, send=send)
+    def __init__(self, take: wire.Take, handler: Handler, ordering: str, means: Means) -> None:
+        super().__init__(take.seat, means)
         self.handler = handler
         self.ordering = ordering
         self.limit = take.limit
@@ -63,9 +51,9 @@ class Lanes(GivenSpans):
         self.ready: deque[Item] = deque()  # heads of lanes, to be started as the limit allows
         self.forced: deque[Item] = deque()  # told to run again, whatever the limit
         self.busy: dict[Key, Lane | None] = {}
-        self.took = Took(take.seat, send)
+        self.took = Took(take.seat, means.send)
         self.draining = False
-        self.witnesses = Witnesses(take.seat, send)
+        self.witnesses = Witnesses(take.seat, means.send)
         self.intents: Intents | None = None  # in cautious mode
 
     # -- what the host says --------------------------------------------------------------
@@ -135,6 +123,18 @@ class Lanes(GivenSpans):
             self.busy or self.forced or self.ready or self.witnesses.timing or self.limit is not None
             or self.handler.wants is not None or self.handler.key is not None or self.intents is not None
         )  # fmt: skip
+
+    @property
+    def plain_span(self) -> Span | None:
+        """Whose next records may run by their partition keys, without asking here for each. None: ask."""
+        if self.plain and self.spans and (span := self.spans[0]).slow and not span.named:
+            return span
+        return None
+
+    def passed(self, span: Span) -> None:
+        """Whoever ran its records has come to its end."""
+        if self.spans and self.spans[0] is span:
+            self.spans.popleft()
 
     @property
     def waiting(self) -> bool:

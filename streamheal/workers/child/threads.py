@@ -12,7 +12,7 @@ import threading
 
 from streamheal.workers import wire
 from streamheal.workers.child.lanes import Lanes
-from streamheal.workers.child.spans import Item
+from streamheal.workers.child.spans import Item, Span
 from streamheal.workers.child.target import Handler, refuse_awaitable
 from streamheal.workers.child.tee import Tail, set_lane, set_main
 from streamheal.workers.child.worker import Site, Worker, make_handler, monotonic
@@ -145,66 +145,108 @@ class Threads(Worker):
             self.give_up()  # with the mutex held, perhaps: nothing could go on
 
     def _lane(self, crew: Crew, number: int) -> None:
-        """Run record after record, without the mutex. What a clean one needs stands here, not in
-        calls: each would be felt."""
-        lanes, current, mutex, busy = crew.lanes, crew.current, self._mutex, crew.lanes.busy
-        handler, marks, witnesses, took = lanes.handler, self.journal.marks, lanes.witnesses, lanes.took
-        call, simple = handler.call, handler.wants is None and handler.key is None
+        """Run record after record, without the mutex."""
+        lanes, current = crew.lanes, crew.current
+        simple = lanes.handler.wants is None and lanes.handler.key is None
         tail = Tail(lambda: current[number])
         set_lane(tail)
         item: Item | None = None
-        mutex.acquire()
-        while not crew.over:
-            if item is None:
-                item = lanes.next()
-            if item is None:
-                self._rest(crew, number)
+        with self._mutex:
+            while not crew.over:
+                if item is None and simple and (span := lanes.plain_span) is not None:
+                    item = self._run_plainly(crew, number, span, tail)
+                elif item is None and (item := lanes.next()) is None:
+                    self._rest(crew, number)
+                else:
+                    item = self._run_one(crew, number, item, tail)
+
+    def _run_plainly(self, crew: Crew, number: int, span: Span, tail: Tail) -> Item | None:
+        """Run one plain record after another, until there is anything to look at; returns what is to run next.
+
+        It comes to the same as `Lanes.next`, `_run_one` and `Lanes.done`. What a clean record needs
+        stands here, not in calls: each would be felt. Comes and goes with the mutex held.
+        """
+        lanes, current, busy = crew.lanes, crew.current, crew.lanes.busy
+        call, marks, base = lanes.handler.call, self.journal.marks, span.base
+        witnesses, took = lanes.witnesses, lanes.took
+        release, acquire = self._mutex.release, self._mutex.acquire
+        for nth, record in span.todo:
+            if (key := record.partition_key) in busy:
+                lanes.queue(key, span, nth, record)
                 continue
-            current[number] = item
-            span, nth, record, key = item
-            mark = span.base + nth if span.tickets is None else span.mark(nth)
-            marks[mark] = RUNNING  # with the mutex: what was taken to be run is never unmarked for others
-            mutex.release()
-            failure, filtered = None, False
+            busy[key] = None
+            current[number] = item = span, nth, record, key
+            marks[base + nth] = RUNNING  # with the mutex: what was taken to be run is never unmarked for others
+            release()
             began = monotonic()
             if sampled := began > took.due:
                 took.begins(began)
             try:
-                if simple:
-                    if (returned := call(record)) is not None:
-                        refuse_awaitable(returned)
-                    marks[mark] = DONE
-                else:
-                    filtered = self._unwanted(handler, item)
-                    marks[mark] = FILTERED if filtered else DONE
+                if (returned := call(record)) is not None:
+                    refuse_awaitable(returned)
+                marks[base + nth] = DONE
             except BaseException as error:
-                self.link.check_not_forked()
-                failure = lanes.failure(item, error, began=began, ended=monotonic(), log=tail.take())
+                self._failed(crew, item, error, began, tail)
+                return None
             ended = monotonic() if sampled else 0.0
-            mutex.acquire()
+            acquire()
             if crew.over:
-                break
-            if failure is not None:
-                lanes.failed(span, nth, key, failure)
-                item = None
-                continue
-            if not filtered:
-                if sampled:
-                    took.tell(began, ended)
-                if witnesses.timing:
-                    witnesses.succeeded(began)
-                else:
-                    witnesses.began, witnesses.ended = began, None
-            if busy[key] is None and not span.known:
-                # What `lanes.done` comes to for a record that nobody knows and nobody waits for.
-                del busy[key]
-                item = None
-                span.able -= 1
-                if not span.able:
-                    lanes.report(span)
+                return None
+            if sampled:
+                took.tell(began, ended)
+            if witnesses.timing:
+                witnesses.succeeded(began)
             else:
-                item = lanes.done(span, nth, key, filtered)
-        mutex.release()
+                witnesses.began, witnesses.ended = began, None
+            if busy[key] is not None or span.known:
+                return lanes.done(span, nth, key, False)
+            # What that comes to for a record that nobody knows and nobody waits for.
+            del busy[key]
+            span.able -= 1
+            if not span.able:
+                lanes.report(span)
+            if not lanes.plain or span.named:
+                return None
+        lanes.passed(span)
+        return None
+
+    def _run_one(self, crew: Crew, number: int, item: Item, tail: Tail) -> Item | None:
+        """Run one record, whatever it is; returns what is to run next in its lane."""
+        lanes, (span, nth, _, key) = crew.lanes, item
+        crew.current[number] = item
+        mark = span.mark(nth)
+        self.journal.marks[mark] = RUNNING  # with the mutex, as above
+        self._mutex.release()
+        began = monotonic()
+        if sampled := began > lanes.took.due:
+            lanes.took.begins(began)
+        try:
+            filtered = self._unwanted(lanes.handler, item)
+            self.journal.marks[mark] = FILTERED if filtered else DONE
+        except BaseException as error:
+            self._failed(crew, item, error, began, tail)
+            return None
+        ended = monotonic() if sampled else 0.0
+        self._mutex.acquire()
+        if crew.over:
+            return None
+        if not filtered:
+            if sampled:
+                lanes.took.tell(began, ended)
+            if lanes.witnesses.timing:
+                lanes.witnesses.succeeded(began)
+            else:
+                lanes.witnesses.began, lanes.witnesses.ended = began, None
+        return lanes.done(span, nth, key, filtered)
+
+    def _failed(self, crew: Crew, item: Item, error: BaseException, began: float, tail: Tail) -> None:
+        """Comes without the mutex, because masks are user code, and goes with it."""
+        self.link.check_not_forked()
+        failure = crew.lanes.failure(item, error, began=began, ended=monotonic(), log=tail.take())
+        self._mutex.acquire()
+        if not crew.over:
+            span, nth, _, key = item
+            crew.lanes.failed(span, nth, key, failure)
 
     def _unwanted(self, handler: Handler, item: Item) -> bool:
         """Run one record of a processor with `wants` or `key`. True: it did not want the record."""

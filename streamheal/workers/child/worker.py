@@ -11,6 +11,7 @@ from typing import NamedTuple, NoReturn
 from streamheal.records import Shard
 from streamheal.workers import wire
 from streamheal.workers.child.failures import describe
+from streamheal.workers.child.given import Means
 from streamheal.workers.child.lanes import Lanes
 from streamheal.workers.child.link import Link
 from streamheal.workers.child.spans import Item, Tickets
@@ -55,16 +56,8 @@ class Worker:
 
     def seated(self, take: wire.Take, handler: Handler) -> Lanes:
         """The processor is initialized: its shard's lanes may be given to."""
-        lanes = self.lanes[take.seat] = Lanes(
-            take,
-            handler,
-            self.target.facts.ordering,
-            decode=decoder(take.shard_id),
-            arena=self.arena,
-            journal=self.journal,
-            tickets=self._tickets,
-            send=self.link.send,
-        )
+        means = Means(decoder(take.shard_id), self.arena, self.journal, self._tickets, self.link.send)
+        lanes = self.lanes[take.seat] = Lanes(take, handler, self.target.facts.ordering, means)
         self.link.send(wire.Ready(take.seat))
         return lanes
 
