@@ -202,7 +202,7 @@ class Healer:
         self._told = True
         trouble = self._trouble
         said = self._said = trouble.said = []
-        trouble.jitter = jitter
+        trouble.jitter, trouble.cautious = jitter, self.cautious
         match event:
             case SpanArrived():
                 self._span_arrived(event, now)

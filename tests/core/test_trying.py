@@ -22,7 +22,7 @@ from streamheal.core.messages import (
 )
 from streamheal.core.policy import Policy
 from streamheal.records import Position
-from tests.core.telling import Telling, at, record, verdict_of
+from tests.core.telling import Telling, at, record, suspect_runs, verdict_of
 
 # Nothing pauses and no patience ends, so that only the one thing is seen.
 CALM = Policy(attempts_max=1, failing_min=99, patience_s=1e6, checkpoint_s=1e9)
@@ -152,7 +152,7 @@ def test_whoever_waited_for_its_turn_or_ran_again_is_suspect_like_any_other() ->
     story.fails(3, now=1.0)
     story.the_rest_is_done(1.1, 5)
     story.ticks(1.5)
-    assert story.dies(3, 5, now=1.6)[-2:] == [RunAlone(at(5)), RunAlone(at(3))]
+    assert story.dies(3, 5, now=1.6)[-2:] == [suspect_runs(5), RunAlone(at(3))]
 
 
 def test_whoever_waited_for_its_turn_is_done_in_it() -> None:
@@ -221,7 +221,7 @@ def test_a_gap_between_successes_counts_once_however_many_end_it() -> None:
 def test_a_try_before_the_first_success_lies_between_no_two() -> None:
     """An outage from the start on would explain it."""
     story = Telling(policy=CALM)
-    assert RunAlone(at(3)) in story.dies(3, now=1.0)
+    assert suspect_runs(3) in story.dies(3, now=1.0)
     for failed_at in (10.0, 30.0, 50.0):
         story.fails(3, now=failed_at, alone=True)
         assert story.another_succeeds(now=failed_at + 10) == [RunAlone(at(3))]
