@@ -292,7 +292,7 @@ class FakeStarts:
         self.doubts: list[Position | None] = []
         self.before = 0  # starts of lives before this one
 
-    def forget(self, shard_id: str, position: Position | None, count: int) -> None:
+    def take_back(self, shard_id: str, position: Position | None, count: int) -> None:
         self.forgotten.append(shard_id)
 
     def count(self, shard_id: str, position: Position | None) -> int:

@@ -145,7 +145,7 @@ class Audit:
             if self._batches:
                 continue
             runs: dict[At, list[int]] = defaultdict(list)
-            shared = self._shared(life)
+            surely, shared = self._shared(life)
             workers = {pid for line in life if line.event == "life over" for pid in line.rest["workers"]}
             for line in life:
                 if line.event == "start" and line.at is not None:
@@ -159,12 +159,13 @@ class Audit:
                 self.reruns_shared += len(deaths)
                 if unexplained > 0:
                     yield Finding("doubles", f"{self.say(at)} ran {len(pids)} times in life {nth}, in {pids}")
-                if len(workers & set(deaths)) > (2 if self._coroutines and nth > 1 else 1):
+                stood_by = workers & {pid for pid in deaths if at in surely[pid]}
+                if len(stood_by) > (2 if self._coroutines and nth > 1 else 1):
                     yield Finding("doubles", f"{self.say(at)} shared the deaths of {deaths} in life {nth}")
 
-    def _shared(self, life: list[Line]) -> dict[int, set[At]]:
-        """By process, what ran in it at its end, as far as the book tells: who had just written how it ended
-        may not have been marked so."""
+    def _shared(self, life: list[Line]) -> tuple[dict[int, set[At]], dict[int, set[At]]]:
+        """By process, what ran in it at its end; and what may have, as far as the book tells: who had just written
+        how it ended may not have been marked so."""
         running: dict[int, set[At]] = defaultdict(set)
         ended: dict[int, list[At]] = defaultdict(list)
         for line in life:
@@ -175,7 +176,8 @@ class Audit:
             elif line.event in ("done", "failed"):
                 running[line.pid].discard(line.at)
                 ended[line.pid].append(line.at)
-        return defaultdict(set, {pid: running[pid] | set(ended[pid][-self._concurrency :]) for pid in running})
+        maybe = {pid: running[pid] | set(ended[pid][-self._concurrency :]) for pid in running}
+        return running, defaultdict(set, maybe)
 
     def say(self, at: At) -> str:
         record = self.truth.get(at)

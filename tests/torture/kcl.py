@@ -172,7 +172,7 @@ class KclRound:
         if (code := fleet.host.process.poll()) is None:
             return
         self._say(f"host {fleet.host.process.pid} ended: {code}")
-        if code != -signal.SIGKILL:
+        if code != -signal.SIGKILL and not fleet.victims.struck_unknowing(code):
             self._found("left behind", f"the host has ended by itself: {code}")
         if not self._until(lambda: not fleet.host.processes(), 20):
             self._found("left behind", f"processes {fleet.host.processes()} outlive their host")

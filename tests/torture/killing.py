@@ -36,6 +36,12 @@ class Victims:
                 self.workers.add(json.loads(line)["pid"])
         self._book.look()
 
+    def struck_unknowing(self, code: int) -> bool:
+        """Whether its host ended with this code because its first process of all was killed: by that one it learns
+        whether the processor can be imported."""
+        self.look()
+        return code == 2 and not self.workers and self._book.lines[-1].event == "struck"
+
     def of_kind(self, whom: str) -> list[int]:
         self.look()
         if whom == "host":

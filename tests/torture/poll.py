@@ -257,9 +257,8 @@ class Round:
             wait_until(lambda: not processes_in(self.folder), 10)
         except AssertionError:
             self._found("left behind", f"processes {processes_in(self.folder)} outlive their host {host.pid}")
-        # The first process of all is how it learns whether the processor can be imported.
-        unknown = code == 2 and not victims.workers and self._book.lines[-1].event == "struck"
-        if code not in ((0, 3, -signal.SIGKILL) if killed else (0, 3)) and not (unborn or unknown):
+        expected = (0, 3, -signal.SIGKILL) if killed else (0, 3)
+        if code not in expected and not (unborn or victims.struck_unknowing(code)):
             self._found("left behind", f"exit code {code}")
         self.humans += code == 3
         checkpoints = self._ground.checkpoints()
