@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from streamheal.core.messages import At, Cause, Done, Failed
+from streamheal.core.messages import At, Cause, Done, Failed, Named
 from tests.simulation.runs import CAUSES, DEADLINE_S, OUTCOMES, Item, Run, attempt
 
 if TYPE_CHECKING:
@@ -89,6 +89,9 @@ class Cells:
             cell.seat.listener.intends((cell.item.named,), alone=True)
         else:
             self._go(cell)
+
+    def running(self, seat: CautiousSeat) -> tuple[Named, ...]:
+        return tuple(cell.item.named for cell in self._live if cell.seat is seat and cell.run is not None)
 
     def permit(self, seat: CautiousSeat, at: At | None) -> bool:
         """The record may run; None: all of this seat may. Returns whether anybody waited for it."""
