@@ -174,10 +174,10 @@ class Trouble:
             if case.phase is Phase.RETRYING:  # the word did not arrive, or what came of it was not heard
                 self.cases.move(case, Phase.WAITING, now)
 
-    def cell_ended(self, case: Case, *, culprit: bool | None, now: float) -> None:
+    def cell_ended(self, case: Case, *, culprit: bool | None, now: float, well: bool = False) -> None:
         """`culprit`: of the death it is suspected of; None: this run cannot tell."""
         self._alone.discard(case)
-        self._host.give_cell_back(self._shard_id)
+        self._host.give_cell_back(self._shard_id, now if well else None)
         if case.death is not None and culprit is not None:
             self._host.heard(case.death, culprit, now)
             case.death = None
@@ -372,14 +372,15 @@ class Trouble:
             self.said.append(Retry(case.at))
 
     def _run_alone(self, case: Case, now: float) -> bool:
-        if not self._host.take_cell(self._shard_id):
+        fresh = self.cautious or case.needs_fresh
+        if not self._host.take_cell(self._shard_id, now, fresh=fresh):
             return False
         self._in_line_since = None
         case.tried_at = now
         case.preceded = self._chain.last_until > -inf
         self._alone.add(case)
         self.cases.move(case, Phase.ALONE)
-        self.said.append(RunAlone(case.at, case.solitary, self.cautious or case.needs_fresh))
+        self.said.append(RunAlone(case.at, case.solitary, fresh))
         return True
 
     def _probe(self, now: float) -> None:

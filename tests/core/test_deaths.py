@@ -215,16 +215,33 @@ def test_a_death_is_explained_when_one_suspect_of_any_shard_dies_alone() -> None
 
 
 def test_cells_are_bounded_over_all_shards_and_taken_in_turn() -> None:
+    """A shard goes on for two seconds where its own succeed one after the other: no process has to start for it."""
     policy = Policy(cells_max=1)
     host = Host(policy)
     a, b = (Telling(policy=policy, host=host, shard_id=name) for name in ("a", "b"))
-    assert suspect_runs(1) in a.dies(1, 2, 3, now=1.0)
+    assert suspect_runs(1) in a.dies(1, 2, 3, 4, now=1.0)
     assert suspect_runs(1) not in b.dies(1, now=1.0, death=2)
     assert a.done_alone(1, now=1.1) == [Settle(at(1)), suspect_runs(2)]
-    assert a.done_alone(2, now=1.2) == [Settle(at(2))]
-    assert b.ticks(1.5) == [suspect_runs(1)]
-    b.done_alone(1, now=1.6)
-    assert a.ticks(1.8) == [suspect_runs(3)]
+    assert b.ticks(1.5) == []
+    assert a.done_alone(2, now=2.9) == [Settle(at(2)), suspect_runs(3)]
+    assert a.done_alone(3, now=3.1) == [Settle(at(3))]
+    assert b.ticks(3.5) == [suspect_runs(1)]
+    b.done_alone(1, now=3.6)
+    assert a.ticks(4.0) == [suspect_runs(4)]
+
+
+def test_who_needs_a_fresh_process_waits_in_line_for_it() -> None:
+    """3 hung, 1 and 2 only ran beside it: that they have succeeded gives 3 no process to run in."""
+    policy = Policy(cells_max=1)
+    host = Host(policy)
+    a, b = (Telling(policy=policy, host=host, shard_id=name) for name in ("a", "b"))
+    assert suspect_runs(1) in a.dies(1, 2, 3, now=31.0, overran=(3,))
+    b.dies(1, now=31.0, death=2)
+    assert a.done_alone(1, now=31.1) == [Settle(at(1)), suspect_runs(2)]
+    assert a.done_alone(2, now=31.2) == [Settle(at(2))]
+    assert b.ticks(31.5) == [suspect_runs(1)]
+    b.done_alone(1, now=31.6)
+    assert a.ticks(32.0) == [RunAlone(at(3))]
 
 
 def test_whoever_was_never_tried_comes_before_those_that_hang_again_and_again() -> None:
