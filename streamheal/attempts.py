@@ -36,7 +36,7 @@ class Attempt(msgspec.Struct, kw_only=True):
         stack: For hangs and crashes, where it was, as faulthandler wrote it; at most 64 KiB.
         log: The tail of what it printed or logged; at most 16 KiB.
         worker: The process, for people: `worker 1 (pid 4711)`, `cell (pid 4712)`.
-        alone: True where nothing else ran in its process; where the host died, in the host.
+        alone: True where nothing else ran in its process, then or before; where the host died, in the host.
         signal: Where a signal ended the process, its name: `SIGSEGV`.
         exit_code: Where the process exited by itself, with what.
         frames: The application's own frames, outermost first, without line numbers: `orders.py:price`.

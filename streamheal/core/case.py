@@ -61,7 +61,7 @@ class Case:
             apart for a bracket. An innocent record needs an outage for each.
         began: When its last failed try began.
         failed_at: When that ended; of a death shared with others, when we heard of it.
-        first_failed_at: When its first counted try ended in failure; infinite before.
+        first_failed_at: When its first counted try ended in failure of its own; infinite before.
         tried_at: When we last sent it on its way, alone or not.
         kind: What its last failure was like.
         uniform: Every counted try failed in one way.
@@ -91,13 +91,21 @@ class Case:
         self.death: int | None = None
         self.aside: Quarantine | None = None
 
-    def failed(self, kind: Kind, began: float, ended: float) -> None:
+    @property
+    def needs_fresh(self) -> bool:
+        """Whether its next run alone must be able to convict it. Of whom no more is known than that it ran in a
+        process that died, most are innocent: they need to succeed somewhere, and no more."""
+        return not self.lonely or self.solitary or self.attempts > 0 or self.throttles > 0
+
+    def failed(self, kind: Kind, began: float, ended: float, *, own: bool = True) -> None:
+        """`own`: nothing that ran before in the process can have done it."""
         self.kind, self.began, self.failed_at, self.unweighed = kind, began, ended, False
         if kind[0] is Cause.THROTTLED:
             self.throttles += 1
             return
         self.attempts += 1
-        self.first_failed_at = min(self.first_failed_at, ended)
+        if own:
+            self.first_failed_at = min(self.first_failed_at, ended)
         if self._tries_kind is not None and not _alike(kind, self._tries_kind):
             self.uniform = False
             # What several outages do to a record, and what it does itself, do not add up to one guilt.

@@ -202,7 +202,7 @@ class Healer:
         self._told = True
         trouble = self._trouble
         said = self._said = trouble.said = []
-        trouble.jitter = jitter
+        trouble.jitter, trouble.cautious = jitter, self.cautious
         match event:
             case SpanArrived():
                 self._span_arrived(event, now)
@@ -292,7 +292,7 @@ class Healer:
         assert (case.phase is Phase.ALONE) if event.alone else (case.phase in IN_WORKER), f"{event}: {case.phase}"
         tried = case.phase is not Phase.QUEUED
         if event.alone:
-            self._trouble.cell_ended(case, culprit=False, now=now)
+            self._trouble.cell_ended(case, culprit=False, now=now, well=True)
             self._said.append(Settle(case.at))
         self._settle_well(case, event.filtered)
         if tried and not event.filtered:

@@ -7,6 +7,10 @@ from math import inf
 from streamheal.core.caution import Solitude
 from streamheal.core.policy import Policy
 
+# So long a shard may go on in cells in which its own have just succeeded, though others are in line: to go on
+# costs nothing, and a fresh process costs the application's start.
+_TURN_S = 2.0
+
 
 class _Inquest:
     """One death: how many of its suspects have still to run alone, and which shards it hit."""
@@ -34,6 +38,8 @@ class Host:
         self._unexplained: dict[str, list[float]] = {}
         self._cells: dict[str, int] = {}
         self._in_line: list[str] = []
+        self._turns: dict[str, float] = {}  # since when a shard has its cells
+        self._left_well: tuple[str, float] | None = None  # who has left a cell well, and when
 
     # -- outages -----------------------------------------------------------------------
 
@@ -81,24 +87,29 @@ class Host:
 
     # -- cells -------------------------------------------------------------------------
 
-    def take_cell(self, shard_id: str) -> bool:
+    def take_cell(self, shard_id: str, now: float, *, fresh: bool = True) -> bool:
         """Whether the shard may run one record alone now. If not, it is in line, and asks again."""
         free = self._cells_max - sum(self._cells.values())
         ahead = self._in_line.index(shard_id) if shard_id in self._in_line else len(self._in_line)
-        if free <= ahead:
+        goes_on = not fresh and self._left_well == (shard_id, now) and now < self._turns.get(shard_id, -inf) + _TURN_S
+        self._left_well = None
+        if free <= (0 if goes_on else ahead):
             if shard_id not in self._in_line:
                 self._in_line.append(shard_id)
             return False
-        if shard_id in self._in_line:
-            self._in_line.remove(shard_id)
+        if not goes_on:
+            self._turns[shard_id] = now
+        self.wants_no_cell(shard_id)
         self._cells[shard_id] = self._cells.get(shard_id, 0) + 1
         return True
 
     def holds_all_cells(self, shard_id: str) -> bool:
         return self._cells.get(shard_id) == self._cells_max
 
-    def give_cell_back(self, shard_id: str) -> None:
+    def give_cell_back(self, shard_id: str, well_at: float | None = None) -> None:
+        """`well_at`: its record has succeeded now, and another may run where it did."""
         self._cells[shard_id] -= 1
+        self._left_well = None if well_at is None else (shard_id, well_at)
 
     def wants_no_cell(self, shard_id: str) -> None:
         """The shard has nobody to run alone just now: it must not hold up the line."""
@@ -111,6 +122,7 @@ class Host:
         """The shard is another's now, or over. Nobody will hear what its suspects do."""
         self.failing(shard_id, 0)
         self._cells.pop(shard_id, None)
+        self._turns.pop(shard_id, None)
         self._unexplained.pop(shard_id, None)
         self.wants_no_cell(shard_id)
         for death in deaths:

@@ -108,7 +108,8 @@ class Failed(NamedTuple):
     """A try failed. The lane of the record's key is blocked from before this was sent.
 
     `began` and `ended` are the try's own times, on the clock of `now`. `likeness` is the
-    failure's fingerprint: equal for failures of one kind.
+    failure's fingerprint: equal for failures of one kind. `used`: alone, but others had run
+    before in that process, and what one of them left behind may have done it.
     """
 
     record: Named
@@ -118,6 +119,7 @@ class Failed(NamedTuple):
     likeness: str = ""
     alone: bool = False
     retry_after_s: float = 0.0
+    used: bool = False
 
 
 class RunsAgain(NamedTuple):
@@ -280,10 +282,14 @@ class Settle(NamedTuple):
 
 
 class RunAlone(NamedTuple):
-    """Run the record in a fresh process with nothing else in it. `solitary`: nor anywhere in the host."""
+    """Run the record in a process with nothing else in it. `solitary`: nor anywhere in the host.
+
+    `fresh`: nothing has ever run in it. Else it may be one that others have run in, alone and well.
+    """
 
     at: At
     solitary: bool = False
+    fresh: bool = True
 
 
 class Quarantine(NamedTuple):

@@ -43,13 +43,14 @@ class Trouble:
         said: Where decisions go; the healer's, anew for each event.
         jitter: In 0..1, anew for each event.
         doubt: Who was set aside last, if that was with NOBODY_ELSE and nothing has succeeded since.
+        cautious: Hosts have died here.
     """
 
     def __init__(self, shard_id: str, policy: Policy, host: Host, ledger: Ledger, doubt: Position | None) -> None:
         self._shard_id, self._policy, self._host, self._ledger = shard_id, policy, host, ledger
         self.said: list[Decision] = []
         self.jitter = 0.5
-        self.doubt = doubt
+        self.doubt, self.cautious = doubt, False
         self._doubted_at = -inf
         self.cases = Caseload()
         self._chain = Chain(policy.bracket_s)
@@ -95,7 +96,9 @@ class Trouble:
         it is no host's death that it is suspected of."""
         cause = event.cause
         if event.alone:
-            self.cell_ended(case, culprit=cause in (Cause.CRASHED, Cause.OVERRAN), now=now)
+            # What others left in a used cell may have done this, so that it explains no death. Poison is final.
+            tells = not event.used or cause is Cause.POISON
+            self.cell_ended(case, culprit=cause in (Cause.CRASHED, Cause.OVERRAN) if tells else None, now=now)
         if cause is Cause.POISON:
             self._set_aside(case, Verdict.SAID_SO)
             return
@@ -107,7 +110,8 @@ class Trouble:
             else:
                 self._killed_hosts(case, event, hosts_killed, now)
             return
-        case.failed((cause, event.likeness), event.began, event.ended)
+        own = not event.used or cause is Cause.RAISED
+        case.failed((cause, event.likeness), event.began, event.ended, own=own)
         self._fails(case, now)
         if cause is Cause.THROTTLED:
             wait_s = max(event.retry_after_s, self._policy.retry_s(case.throttles, self.jitter))
@@ -116,11 +120,11 @@ class Trouble:
         if cause is not Cause.RAISED:
             case.lonely = True
             case.crashes_alone += cause is Cause.CRASHED
-        if cause is Cause.OVERRAN and not event.alone and not self._policy.replaying:
-            # Its neighbours may have held the event loop: only what hangs alone hangs by itself.
+        if cause is Cause.OVERRAN and (event.used or not (event.alone or self._policy.replaying)):
+            # Its neighbours, or those before it, may have held the process: only what hangs alone hangs by itself.
             self.cases.move(case, Phase.FOR_CELL)
             return
-        self._count_tries(case, cause, event.alone, now)
+        self._count_tries(case, cause, event.alone and not event.used, now)
 
     def _killed_hosts(self, case: Case, event: Failed, hosts: int, now: float) -> None:
         """It ran when a host died. A host's death is dearer than any evidence that one more would be."""
@@ -136,13 +140,13 @@ class Trouble:
         self.cases.move(case, Phase.TRIED, _NEVER)
         self._ask(case)
 
-    def _count_tries(self, case: Case, cause: Cause, alone: bool, now: float) -> None:
-        """Whether the case has had its tries; if so, ask the witnesses."""
+    def _count_tries(self, case: Case, cause: Cause, fresh: bool, now: float) -> None:
+        """Whether the case has had its tries, the last in a fresh process; if so, ask the witnesses."""
         policy = self._policy
         if cause is Cause.RAISED:
-            enough = (alone or policy.replaying) and case.attempts >= policy.attempts_max
+            enough = (fresh or policy.replaying) and case.attempts >= policy.attempts_max
         else:
-            enough = cause is Cause.OVERRAN or case.crashes_alone >= policy.crashes_alone_min
+            enough = cause is Cause.OVERRAN or (fresh and case.crashes_alone >= policy.crashes_alone_min)
         if policy.replaying and enough:
             self._set_aside(case, Verdict.STAYS)
         elif policy.replaying or (cause is Cause.RAISED and case.attempts < policy.attempts_max - 1):
@@ -170,10 +174,11 @@ class Trouble:
             if case.phase is Phase.RETRYING:  # the word did not arrive, or what came of it was not heard
                 self.cases.move(case, Phase.WAITING, now)
 
-    def cell_ended(self, case: Case, *, culprit: bool, now: float) -> None:
+    def cell_ended(self, case: Case, *, culprit: bool | None, now: float, well: bool = False) -> None:
+        """`culprit`: of the death it is suspected of; None: this run cannot tell."""
         self._alone.discard(case)
-        self._host.give_cell_back(self._shard_id)
-        if case.death is not None:
+        self._host.give_cell_back(self._shard_id, now if well else None)
+        if case.death is not None and culprit is not None:
             self._host.heard(case.death, culprit, now)
             case.death = None
 
@@ -369,14 +374,15 @@ class Trouble:
             self.said.append(Retry(case.at))
 
     def _run_alone(self, case: Case, now: float) -> bool:
-        if not self._host.take_cell(self._shard_id):
+        fresh = self.cautious or case.needs_fresh
+        if not self._host.take_cell(self._shard_id, now, fresh=fresh):
             return False
         self._in_line_since = None
         case.tried_at = now
         case.preceded = self._chain.last_until > -inf
         self._alone.add(case)
         self.cases.move(case, Phase.ALONE)
-        self.said.append(RunAlone(case.at, case.solitary))
+        self.said.append(RunAlone(case.at, case.solitary, fresh))
         return True
 
     def _probe(self, now: float) -> None:

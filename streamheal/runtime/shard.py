@@ -210,9 +210,9 @@ class ShardRun(CautiousRun):
                     self.seat.start(decision)
                 case Give() | Limit() | Retry() | Settle():
                     self._say_to_seat(decision)
-                case RunAlone(at, solitary):
+                case RunAlone(at, solitary, fresh):
                     self.caution.runs_alone(at, solitary)
-                    self.seat.run_alone(at, self._casebook.tries(at) + 1)
+                    self.seat.run_alone(at, self._casebook.tries(at) + 1, fresh=fresh)
                 case Quarantine(at):
                     self._aside.put(self.seat.record(at), decision)
                 case Checkpoint(position):

@@ -27,6 +27,8 @@ from streamheal.workers.cgroups import Group, Groups, NotPossible
 from streamheal.workers.port import Log, WorkerOptions
 from streamheal.workers.process import CELL, Process
 
+# Of what it may use: above, a process is let grow no more.
+MARK = 0.8
 # Why a cell is ended that is too much only together with others.
 CROWDED = "crowded"
 # A record is tried again and again only because others grow: after so many times it is their turn to yield.
@@ -184,6 +186,9 @@ class Memory:
         """What this process may grow to, as things are."""
         left = float("inf") if self.together is None else self.together - self.used
         return min(process.memory + left, float("inf") if self.each is None else self.each)
+
+    def above_mark(self, process: Process) -> bool:
+        return self.limited and process.memory > MARK * self.limit_of(process)
 
     def died(self, process: Process) -> None:
         """Was it the kernel that ended it?"""

@@ -53,6 +53,11 @@ class OutputReader:
             if not self._read():
                 return
 
+    @property
+    def mid_line(self) -> bool:
+        """A line was begun, and has not ended."""
+        return bool(self._rest) or self._skipping
+
     def read_all(self) -> None:
         while self._open and self._read():
             pass

@@ -146,7 +146,9 @@ class Seat(Protocol):
 
     def settle(self, at: At) -> None: ...
 
-    def run_alone(self, at: At, number: int) -> None: ...
+    def run_alone(self, at: At, number: int, *, fresh: bool) -> None:
+        """In a process with nothing else in it. `fresh`: nor has anything ever been; else another record of the
+        shard may have run there, and succeeded, just before. `Failed.used` says if so."""
 
     def curious(self, wanted: bool) -> None:
         """Whether to report successes as they come (`Witnessed`)."""

@@ -234,6 +234,10 @@ class Process:
         for reader in self._readers:
             reader.read_all()
 
+    @property
+    def mid_line(self) -> bool:
+        return any(reader.mid_line for reader in self._readers)
+
     # -- time ----------------------------------------------------------------------------
 
     def due_in(self, seconds: float) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from streamheal.workers import wire
-from streamheal.workers.memory import Memory, mib
+from streamheal.workers.memory import MARK, Memory, mib
 from streamheal.workers.port import Log
 from streamheal.workers.process import Process
 from streamheal.workers.watchdog import Watchdog
@@ -21,8 +21,6 @@ from streamheal.workers.watchdog import Watchdog
 if TYPE_CHECKING:
     from streamheal.workers.seat import ShardSeat
 
-# Of what it may use.
-_MARK = 0.8
 # Between two replacements in one place; twice as long whenever a new one comes to the mark sooner than that.
 _PAUSE_S, _PAUSE_S_MAX = 5.0, 3600.0
 
@@ -66,7 +64,7 @@ class Recycler:
         if watched is None or watched.seats != len(seats):
             watched = self._watched[process] = _Watched(len(seats), process.memory, now)
         limit = self._memory.limit_of(process)
-        if process.memory <= _MARK * limit:
+        if not self._memory.above_mark(process):
             watched.passed = None
             return
         runs = self._watchdog.runs(process)
@@ -75,7 +73,7 @@ class Recycler:
             return
         if any(runs.get(run) == since for run, since in watched.passed.items()):
             return  # it may be that record's
-        if watched.first > _MARK * limit or now < self._not_before.get(process.label, now):
+        if watched.first > MARK * limit or now < self._not_before.get(process.label, now):
             self._say_tight(process, watched, limit, now)
         elif spare and not any(seat.unstated.owes for seat in seats):
             self._drain(process, seats)

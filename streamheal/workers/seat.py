@@ -158,9 +158,9 @@ class ShardSeat(CautiousSeat):
         self.books.settled(at)
         self._send(wire.Settled(self.number, at.span, at.nth))
 
-    def run_alone(self, at: At, number: int) -> None:
-        record = self.books.known(at).record
-        self._pool.cells.wanted(self, at, msgspec.structs.replace(record, attempt=number))
+    def run_alone(self, at: At, number: int, *, fresh: bool) -> None:
+        record = msgspec.structs.replace(self.books.known(at).record, attempt=number)
+        self._pool.cells.wanted(self, at, record, fresh=fresh)
 
     def curious(self, wanted: bool) -> None:
         self._curious = wanted

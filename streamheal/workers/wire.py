@@ -157,7 +157,10 @@ class Drain(Message):
 
 
 class Alone(Message):
-    """Be a cell: make and initialize a processor for this one record; wait for `Go`, then run it."""
+    """Be a cell: make and initialize a processor for this one record; wait for `Go`, then run it.
+
+    To a cell that has `Succeeded` and can be used again: run this one too, of the same shard, in the same way.
+    """
 
     shard_id: str
     stream: str
@@ -231,12 +234,13 @@ class Finished(Message):
 
 
 class Succeeded(Message):
-    """A known record is done."""
+    """A known record is done. `again`: from a cell, which could take another."""
 
     seat: int
     span: int
     nth: int
     filtered: bool = False
+    again: bool = False
 
 
 class Failure(Message):

@@ -38,6 +38,11 @@ def at(sequence: int) -> At:
     return record(sequence).at
 
 
+def suspect_runs(sequence: int) -> RunAlone:
+    """As for whoever is only known to have run in a process that died: others may have run there before it."""
+    return RunAlone(at(sequence), fresh=False)
+
+
 class Telling:
     """One shard with one span of records 1, 2, 3 …; every method is something that happens at `now`."""
 
@@ -70,9 +75,12 @@ class Telling:
         *,
         likeness: str = "ValueError",
         alone: bool = False,
+        used: bool = False,
         took_s: float = 0.1,
     ) -> list[Decision]:
-        return self.happens(Failed(record(sequence), cause, now - took_s, now, likeness, alone), now)
+        """`used`: alone, in a cell in which others had run."""
+        failed = Failed(record(sequence), cause, now - took_s, now, likeness, alone or used, used=used)
+        return self.happens(failed, now)
 
     def another_succeeds(self, now: float, took_s: float = 0.1) -> list[Decision]:
         return self.happens(Witnessed(now - took_s, now), now)

@@ -22,7 +22,7 @@ from streamheal.core.messages import (
 )
 from streamheal.core.policy import Policy
 from streamheal.records import Position
-from tests.core.telling import Telling, at, record, verdict_of, verdicts
+from tests.core.telling import Telling, at, record, suspect_runs, verdict_of, verdicts
 
 
 def test_whoever_ran_when_a_process_died_runs_alone_and_the_rest_goes_on() -> None:
@@ -30,8 +30,8 @@ def test_whoever_ran_when_a_process_died_runs_alone_and_the_rest_goes_on() -> No
     assert story.dies(3, 4, now=1.0) == [
         Start(None, None, 0.0),
         Give(1, rest=True, hold=(2, 3)),
-        RunAlone(at(3)),
-        RunAlone(at(4)),
+        suspect_runs(3),
+        suspect_runs(4),
     ]
 
 
@@ -92,8 +92,8 @@ def test_a_batch_names_all_its_records_and_they_run_one_by_one() -> None:
     story = Telling(policy=policy)
     story.dies(1, 2, 3, 4, now=1.0)
     said = [story.happens(Failed(record(n), Cause.SUSPECTED, 1.0, 1.0), 1.0) for n in (1, 2, 3)]
-    assert said == [[RunAlone(at(1))], [RunAlone(at(2))], []]
-    assert story.done_alone(1, now=1.1) == [Settle(at(1)), RunAlone(at(3))]
+    assert said == [[suspect_runs(1)], [suspect_runs(2)], []]
+    assert story.done_alone(1, now=1.1) == [Settle(at(1)), suspect_runs(3)]
 
 
 def test_an_old_mark_makes_nobody_suspect() -> None:
@@ -101,7 +101,7 @@ def test_an_old_mark_makes_nobody_suspect() -> None:
     story = Telling()
     story.fails(3, now=1.0)
     said = story.dies(3, now=1.1)
-    assert RunAlone(at(3)) not in said
+    assert not [decision for decision in said if isinstance(decision, RunAlone)]
     assert Give(1, rest=True, hold=(2,)) in said
 
 
@@ -158,7 +158,7 @@ def test_whoever_is_marked_done_is_not_suspect_even_if_marked_running_too() -> N
     story.fails(3, now=1.0)
     story.ticks(1.5)
     said = story.happens(WorkerDied(1, (record(3),), ((at(3), False),), (), 1), 1.6)
-    assert RunAlone(at(3)) not in said
+    assert not [decision for decision in said if isinstance(decision, RunAlone)]
     assert story.healer.ledger.done == 1
 
 
@@ -215,26 +215,43 @@ def test_a_death_is_explained_when_one_suspect_of_any_shard_dies_alone() -> None
 
 
 def test_cells_are_bounded_over_all_shards_and_taken_in_turn() -> None:
+    """A shard goes on for two seconds where its own succeed one after the other: no process has to start for it."""
     policy = Policy(cells_max=1)
     host = Host(policy)
     a, b = (Telling(policy=policy, host=host, shard_id=name) for name in ("a", "b"))
-    assert RunAlone(at(1)) in a.dies(1, 2, 3, now=1.0)
-    assert RunAlone(at(1)) not in b.dies(1, now=1.0, death=2)
-    assert a.done_alone(1, now=1.1) == [Settle(at(1)), RunAlone(at(2))]
-    assert a.done_alone(2, now=1.2) == [Settle(at(2))]
-    assert b.ticks(1.5) == [RunAlone(at(1))]
-    b.done_alone(1, now=1.6)
-    assert a.ticks(1.8) == [RunAlone(at(3))]
+    assert suspect_runs(1) in a.dies(1, 2, 3, 4, now=1.0)
+    assert suspect_runs(1) not in b.dies(1, now=1.0, death=2)
+    assert a.done_alone(1, now=1.1) == [Settle(at(1)), suspect_runs(2)]
+    assert b.ticks(1.5) == []
+    assert a.done_alone(2, now=2.9) == [Settle(at(2)), suspect_runs(3)]
+    assert a.done_alone(3, now=3.1) == [Settle(at(3))]
+    assert b.ticks(3.5) == [suspect_runs(1)]
+    b.done_alone(1, now=3.6)
+    assert a.ticks(4.0) == [suspect_runs(4)]
+
+
+def test_who_needs_a_fresh_process_waits_in_line_for_it() -> None:
+    """3 hung, 1 and 2 only ran beside it: that they have succeeded gives 3 no process to run in."""
+    policy = Policy(cells_max=1)
+    host = Host(policy)
+    a, b = (Telling(policy=policy, host=host, shard_id=name) for name in ("a", "b"))
+    assert suspect_runs(1) in a.dies(1, 2, 3, now=31.0, overran=(3,))
+    b.dies(1, now=31.0, death=2)
+    assert a.done_alone(1, now=31.1) == [Settle(at(1)), suspect_runs(2)]
+    assert a.done_alone(2, now=31.2) == [Settle(at(2))]
+    assert b.ticks(31.5) == [suspect_runs(1)]
+    b.done_alone(1, now=31.6)
+    assert a.ticks(32.0) == [RunAlone(at(3))]
 
 
 def test_whoever_was_never_tried_comes_before_those_that_hang_again_and_again() -> None:
     """2 hangs; a success asks for it again, but 3 and 4, which only stood next to it, go first."""
     story = Telling(policy=Policy(cells_max=1, attempts_max=1))
-    assert RunAlone(at(2)) in story.dies(2, 3, 4, now=1.0)
+    assert suspect_runs(2) in story.dies(2, 3, 4, now=1.0)
     story.another_succeeds(now=1.5)
-    assert story.fails(2, now=31.0, cause=Cause.OVERRAN, alone=True, took_s=30.0) == [RunAlone(at(3))]
+    assert story.fails(2, now=31.0, cause=Cause.OVERRAN, alone=True, took_s=30.0) == [suspect_runs(3)]
     assert story.another_succeeds(now=31.3) == []
-    assert story.done_alone(3, now=31.4) == [Settle(at(3)), RunAlone(at(4))]
+    assert story.done_alone(3, now=31.4) == [Settle(at(3)), suspect_runs(4)]
     assert story.done_alone(4, now=31.5) == [Settle(at(4)), RunAlone(at(2))]
 
 
@@ -242,11 +259,11 @@ def test_of_many_coroutines_only_the_one_that_was_being_resumed_is_suspect() -> 
     """The others merely stood there: they run again as before, and once they have, each can be named."""
     story = Telling(records=20)
     said = story.dies(3, 4, 5, now=1.0, stood=(3, 5))
-    assert said == [Start(None, None, 0.0), Give(1, hold=(3,)), RunAlone(at(4))]
+    assert said == [Start(None, None, 0.0), Give(1, hold=(3,)), suspect_runs(4)]
     assert story.done_alone(4, now=1.1) == [Settle(at(4))]
     said = story.dies(3, 5, 6, 7, now=2.0, death=2, stood=(3, 5, 7))
     assert [decision for decision in said if isinstance(decision, RunAlone)] == [
-        RunAlone(at(3)), RunAlone(at(5)), RunAlone(at(6)),
+        suspect_runs(3), suspect_runs(5), suspect_runs(6),
     ]  # fmt: skip
 
 
@@ -268,10 +285,10 @@ def test_records_of_a_batch_that_died_are_suspects_each_in_its_turn() -> None:
     """4 may be of the same key as 3, which only the worker knows: it must not run beside it, or before it."""
     story = Telling(policy=Policy(batches=True))
     assert story.dies(3, 4, now=1.0) == [Start(None, None, 0.0), Give(1, rest=True, queued=(2, 3), ask=(2, 3))]
-    assert story.happens(Failed(record(3), Cause.SUSPECTED, 1.1, 1.1), 1.1) == [RunAlone(at(3))]
+    assert story.happens(Failed(record(3), Cause.SUSPECTED, 1.1, 1.1), 1.1) == [suspect_runs(3)]
     assert Give(1, rest=True, queued=(3,), hold=(2,), ask=(3,)) in story.dies(now=1.2)
     assert story.done_alone(3, now=1.3) == [Settle(at(3))]
-    assert story.happens(Failed(record(4), Cause.SUSPECTED, 1.4, 1.4), 1.4) == [RunAlone(at(4))]
+    assert story.happens(Failed(record(4), Cause.SUSPECTED, 1.4, 1.4), 1.4) == [suspect_runs(4)]
 
 
 def test_a_batch_whose_records_all_are_well_alone_died_without_a_culprit() -> None:

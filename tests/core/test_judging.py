@@ -29,7 +29,7 @@ from streamheal.core.messages import (
 )
 from streamheal.core.policy import Policy
 from streamheal.records import Position
-from tests.core.telling import Telling, at, record, verdict_of, verdicts
+from tests.core.telling import Telling, at, record, suspect_runs, verdict_of, verdicts
 
 
 def test_a_record_is_set_aside_when_it_fails_alone_between_two_successes() -> None:
@@ -497,12 +497,12 @@ def test_a_hang_in_a_replay_stays_at_once_and_its_neighbour_runs_alone() -> None
     story = Telling(policy=REPLAYING)
     said = story.dies(3, 4, now=31.0, overran=(3,))
     assert Quarantine(at(3), Verdict.STAYS) in said
-    assert RunAlone(at(4)) in said
+    assert suspect_runs(4) in said
 
 
 def test_a_crash_in_a_replay_stays_when_it_has_happened_alone_twice() -> None:
     story = Telling(policy=REPLAYING)
-    assert RunAlone(at(3)) in story.dies(3, 4, now=1.0)
+    assert suspect_runs(3) in story.dies(3, 4, now=1.0)
     assert story.fails(3, now=2.0, cause=Cause.CRASHED, alone=True) == []
     assert story.ticks(3.0) == [RunAlone(at(3))]
     assert story.fails(3, now=4.0, cause=Cause.CRASHED, alone=True) == [Quarantine(at(3), Verdict.STAYS)]

@@ -22,7 +22,7 @@ from streamheal.core.messages import (
 )
 from streamheal.core.policy import Policy
 from streamheal.records import Position
-from tests.core.telling import Telling, at, record, verdict_of
+from tests.core.telling import Telling, at, record, suspect_runs, verdict_of
 
 # Nothing pauses and no patience ends, so that only the one thing is seen.
 CALM = Policy(attempts_max=1, failing_min=99, patience_s=1e6, checkpoint_s=1e9)
@@ -96,7 +96,7 @@ def test_a_cell_that_is_not_free_is_asked_for_again_the_longer_it_takes_the_more
     """After a tenth of a second at first, and then of the time waited so far: the cell may hang until its deadline."""
     policy = calm(cells_max=1)
     host = Host(policy)
-    assert host.take_cell("another")
+    assert host.take_cell("another", 0.0)
     story = Telling(policy=policy, host=host)
     story.dies(3, now=100.0)
     assert story.wakes() == 100.1
@@ -152,7 +152,7 @@ def test_whoever_waited_for_its_turn_or_ran_again_is_suspect_like_any_other() ->
     story.fails(3, now=1.0)
     story.the_rest_is_done(1.1, 5)
     story.ticks(1.5)
-    assert story.dies(3, 5, now=1.6)[-2:] == [RunAlone(at(5)), RunAlone(at(3))]
+    assert story.dies(3, 5, now=1.6)[-2:] == [suspect_runs(5), RunAlone(at(3))]
 
 
 def test_whoever_waited_for_its_turn_is_done_in_it() -> None:
@@ -185,7 +185,7 @@ def test_whoever_waits_for_a_cell_after_its_last_try_is_convicted_by_a_witness_m
     assert story.another_succeeds(now=1.2) == [RunAlone(at(3))]
     story.the_rest_is_done(1.25)
     story.fails(3, now=1.5, alone=True)
-    assert host.take_cell("another")
+    assert host.take_cell("another", 0.0)
     assert story.ticks(2.5) == []
     assert story.another_succeeds(now=3.0) == [Quarantine(at(3), Verdict.WITNESSED, 1.2, 3.0)]
     assert story.another_succeeds(now=3.2) == []
@@ -221,7 +221,7 @@ def test_a_gap_between_successes_counts_once_however_many_end_it() -> None:
 def test_a_try_before_the_first_success_lies_between_no_two() -> None:
     """An outage from the start on would explain it."""
     story = Telling(policy=CALM)
-    assert RunAlone(at(3)) in story.dies(3, now=1.0)
+    assert suspect_runs(3) in story.dies(3, now=1.0)
     for failed_at in (10.0, 30.0, 50.0):
         story.fails(3, now=failed_at, alone=True)
         assert story.another_succeeds(now=failed_at + 10) == [RunAlone(at(3))]

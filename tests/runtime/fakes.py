@@ -115,7 +115,7 @@ class FakeSeat:
     def retry(self, at: At, number: int) -> None:
         self._soon(lambda: self._again(at, alone=False))
 
-    def run_alone(self, at: At, number: int) -> None:
+    def run_alone(self, at: At, number: int, *, fresh: bool) -> None:
         self.alone.append(at)
         if self._pool.stays:
             return

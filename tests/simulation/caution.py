@@ -122,7 +122,7 @@ class CautiousSeat:
             self._heeds_due += wanted
             self._put(Cautious(wanted))
         elif wanted:
-            self.listener.heeds(())
+            self._heeds(())
         if not wanted:
             self.pool.cells.permit(self, None)
 
@@ -149,12 +149,15 @@ class CautiousSeat:
                 self._heeds_due -= 1
                 if self._unheeded and not self._heeds_due:
                     self._unheeded = False
-                    self.listener.heeds(_named(running))
+                    self._heeds(_named(running))
 
     def _lost_its_worker(self) -> None:
         if self._unheeded:
             self._unheeded = False
-            self.listener.heeds(())
+            self._heeds(())
+
+    def _heeds(self, running: tuple[Named, ...]) -> None:
+        self.listener.heeds(running, self.pool.cells.running(self))
 
 
 def _named(items: Sequence[Item]) -> tuple[Named, ...]:

@@ -91,6 +91,7 @@ class Spec:
     children: bool = False  # the first shard was split: the others begin once it is complete
     fails: float = 0.05  # how often state, quarantine or a checkpoint do not answer
     unready: float = 0.0  # how often `initialize` fails, a few times in all
+    leftovers: float = 0.0  # how often who succeeds alone leaves a thread behind
     coroutines: bool = False  # what hangs is cancelled; in cautious mode a dead process tells who was at it
     restless: bool = False  # the host may die just after a record was convicted with nobody to ask
     ends: str = "stop"  # told to stop once all is complete; `returns`: the engine does; `caught up`: at the tip
@@ -131,7 +132,25 @@ def make(seed: int) -> Spec:
     coroutines = batch_max == 1 and dice.random() < 0.3
     if not policy.replaying and dice.random() < 0.15:
         shards = _with_host_killers(dice, shards)
-    return replace(spec, policy=policy, coroutines=coroutines, shards=shards)
+    spec = replace(spec, policy=policy, coroutines=coroutines, shards=shards)
+    return _crowded(dice, spec) if dice.random() < 0.15 else spec
+
+
+def _crowded(dice: random.Random, spec: Spec) -> Spec:
+    """Many run at once, and some end their process or hold it: cells are used again and again."""
+    kinds = ("crash", "crash", "hang", "freeze", "company", "perhaps", "bad", "throttle")
+    sick = dice.choice([0.03, 0.1])
+    records = []
+    for nth in range(dice.choice([20, 40])):
+        kind = dice.choice(kinds) if dice.random() < sick else "fine"
+        records.append(Rec(f"k{nth}", kind, int(kind == "throttle"), dice.choice("abc")))
+    records.insert(dice.randrange(len(records)), Rec("killer", "crash"))
+    policy = replace(spec.policy, cells_max=dice.choice([1, 2, 4]), open_records_max=10_000)
+    leftovers = dice.choice([0.0, 0.1, 1.0])
+    shards = (tuple(records), *spec.shards[1:])
+    outages = spec.outages if dice.random() < 0.3 else ()
+    spec = replace(spec, policy=policy, shards=shards, outages=outages, ordering="key", leftovers=leftovers)
+    return replace(spec, concurrency=32, run_s=dice.choice([0.5, 5.0]))
 
 
 def _with_host_killers(dice: random.Random, shards: tuple[tuple[Rec, ...], ...]) -> tuple[tuple[Rec, ...], ...]:

@@ -78,7 +78,25 @@ MUTANTS = (
         "tight = chain.began <= case.began or",
     ),
     Mutant(
-        "a try in company is as good as one alone", "core/trouble.py", "(alone or policy.replaying) and case", "case"
+        "a try in company is as good as one alone", "core/trouble.py", "(fresh or policy.replaying) and case", "case"
+    ),
+    Mutant(
+        "a try in a used cell is as good as one in a fresh one",
+        "core/trouble.py",
+        "event.alone and not event.used, now",
+        "event.alone, now",
+    ),
+    Mutant(
+        "a hang in a used cell convicts",
+        "core/trouble.py",
+        "(event.used or not (event.alone or",
+        "(not (event.alone or",
+    ),
+    Mutant(
+        "whoever has died in a used cell runs in another",
+        "core/trouble.py",
+        "self.cautious or case.needs_fresh",
+        "self.cautious",
     ),
     Mutant(
         "of several left over one is blamed",

@@ -30,7 +30,7 @@ class Track:
         ever: The first thing that settled it, in any life: effect, filtered or stored.
         excused: Failures, and deaths of processes it ran in: each is worth one more run.
         shared: It ran in a worker that died.
-        alone: Its last run was.
+        alone: Its last run was, and in a fresh process.
         own: Its last failure was its own, and not an outage's.
         unclear: It was hit by what nobody can tell from poison.
         stood: It ran in a worker that died, while another's coroutine was being resumed there.
@@ -142,7 +142,8 @@ class Oracle:
 
     # -- running -----------------------------------------------------------------------
 
-    def starts(self, stream: Stream, track: Track, in_lane: bool, asked: bool) -> None:
+    def starts(self, stream: Stream, track: Track, *, in_lane: bool, asked: bool, used: bool = False) -> None:
+        """`used`: in a cell in which others have run."""
         self._world.hosts.starts(track, asked=asked)
         if track.running:
             self.fail(f"{track.name} runs twice at once")
@@ -151,7 +152,10 @@ class Oracle:
         self._in_turn(track, "runs")
         if in_lane and track.shared:
             self.fail(f"{track.name} is in a worker again after a death it shared")
-        track.running, track.alone = True, not in_lane
+        if used and track.failed:
+            self.fail(f"{track.name} has failed before, and runs where others have")
+        self.seen["used cells"] += used
+        track.running, track.alone = True, not (in_lane or used)
         track.runs += 1
         if track.runs > 1 + track.excused:
             self.fail(f"{track.name} ran {track.runs} times, excused {track.excused}")
@@ -208,7 +212,7 @@ class Oracle:
             if not any(other.fate == "effect" for other in track.stream.tracks if other is not track):
                 self.fail(f"{track.name}: {verdict.name}, but nothing else has succeeded in this life")
         elif verdict is not Verdict.SAID_SO and not track.alone and not spent:
-            self.fail(f"{track.name}: {verdict.name}, but its last try was not alone")
+            self.fail(f"{track.name}: {verdict.name}, but its last try was not alone, or not in a fresh process")
         healer = track.stream.healer
         if verdict is Verdict.NOBODY_ELSE:
             if healer is not None and healer.undecided:

@@ -158,8 +158,8 @@ class SimSeat(CautiousSeat):
         self.items[at].settled = True
         self._put(Settle(at))
 
-    def run_alone(self, at: At, number: int) -> None:
-        self.pool.cells.wanted(self, self.items[at])
+    def run_alone(self, at: At, number: int, *, fresh: bool) -> None:
+        self.pool.cells.wanted(self, self.items[at], fresh=fresh)
 
     def curious(self, wanted: bool) -> None:
         self.curious_wanted = wanted

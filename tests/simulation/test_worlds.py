@@ -31,6 +31,8 @@ def test_the_worlds_are_rich_enough_to_mean_something() -> None:
     assert seen["spots passed"] > 20
     assert seen["lives"] > 200
     assert seen["halts"] > 5
+    assert seen["used cells"] > 50
+    assert seen["haunted"] > 5
     assert seen["shard_stopped"] > 0
     assert seen["human_called"] > 20
 

@@ -71,7 +71,9 @@ def _write_down(world: World, stream: Stream, event: Witnessed | Failed | Worker
     for at, cause, likeness in tries:
         track = items[at].track
         track.failed.append((cause.name, likeness))
-        track.first_failed_at = min(track.first_failed_at, world.now)
+        # What another left behind in a used cell may have done is no failure of its own.
+        if not (isinstance(event, Failed) and event.used and cause is not Cause.RAISED):
+            track.first_failed_at = min(track.first_failed_at, world.now)
 
 
 class Log:

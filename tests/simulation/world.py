@@ -223,6 +223,22 @@ class World:
             return self._fails(run, kind, rec.like)
         return "ok"
 
+    def haunted(self, run: Run) -> str:
+        """A thread that another left behind ends the cell in which this runs, or holds it; empty: not yet.
+
+        As with memory, no more than one death of a record is somebody else's: twice is taken for its own doing.
+        """
+        track = run.item.track
+        how = self.pick(("crash", "crash", "freeze", ""))
+        if how == "crash" and track.rec.kind != "crash":
+            if track.kills or track.rec.kind == "perhaps":
+                return ""
+            track.kills = 1
+        if how:
+            track.own, run.like = False, "SIGABRT" if how == "crash" else ""
+            self.oracle.seen["haunted"] += 1
+        return how
+
     def _short_of_memory(self, track: Track) -> bool:
         """The kernel ends the next cell, once at most for each record: twice is taken for its own doing."""
         if not self._memory_short or track.kills or track.rec.kind in ("crash", "perhaps"):

@@ -213,9 +213,11 @@ class Ear:
             case Failed(record, cause):
                 self._spans[record.at.span][record.at.nth] = "hand"
                 if cause is Cause.SUSPECTED:
-                    self.seat.run_alone(record.at, 1)
+                    self.seat.run_alone(record.at, 1, fresh=False)
                 elif cause is Cause.THROTTLED and event.alone:
-                    self.seat.run_alone(record.at, 2)
+                    self.seat.run_alone(record.at, 2, fresh=True)
+                elif event.used:
+                    self.seat.run_alone(record.at, 3, fresh=True)
                 elif cause is Cause.THROTTLED:
                     self.seat.retry(record.at, 2)
                 else:
@@ -257,7 +259,7 @@ class Ear:
                 self._spans[named.at.span][named.at.nth] = "queued"
         self.seat.start(Start(None, None, 0.0))
         for at in alone:
-            self.seat.run_alone(at, 2)
+            self.seat.run_alone(at, 2, fresh=False)
 
     def _give_all(self) -> None:
         for span, states in self._spans.items():

@@ -266,7 +266,7 @@ class App(RecordProcessor):
         ear = await stand.ear().start()
         ear.bring(1, line([1]))
         await ear.failed(At(1, 0))
-        ear.seat.run_alone(At(1, 0), 2)
+        ear.seat.run_alone(At(1, 0), 2, fresh=True)
         await until(stand.effects)
         ear.seat.cautious(True)
         await ear.until(lambda: ear.ran_before is not None)

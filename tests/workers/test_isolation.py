@@ -71,7 +71,7 @@ logging.basicConfig(format="%(message)s")
         await ear.span_done(1)
         for n in (3, 5):
             assert ear.attempts[At(1, n)][0].log == f"pricing {n}\ncareful with {n}\n"
-        ear.seat.run_alone(At(1, 3), 2)
+        ear.seat.run_alone(At(1, 3), 2, fresh=True)
         await ear.failed(At(1, 3), 2)
         assert ear.attempts[At(1, 3)][1].log == "pricing 3\ncareful with 3\n"
 

@@ -129,12 +129,12 @@ async def test_a_record_that_ran_alone_is_stated_by_shutdown_requested_at_the_la
         ear = await stand.ear().start()
         ear.bring(1, line([[n, ""] for n in range(3)]), ask=(0, 1))
         await ear.failed(At(1, 0))
-        ear.seat.run_alone(At(1, 0), 1)
+        ear.seat.run_alone(At(1, 0), 1, fresh=True)
         await ear.until(lambda: ear.of(Done))
         assert not [event for event in ear.of(Stated) if event.gone]
         await ear.failed(At(1, 1))
         (tmp_path / "silent").touch()
-        ear.seat.run_alone(At(1, 1), 1)
+        ear.seat.run_alone(At(1, 1), 1, fresh=True)
         await ear.until(lambda: len(ear.of(Done)) == 2)
         assert [type(event) for event in ear.events[-2:]] == [Stated, Done]
         assert ear.of(Stated)[-1] == Stated(None, owes=True, gone=True)

@@ -74,7 +74,7 @@ class App(RecordProcessor):
         ear.bring(1, line([1, 2]))
         for at in (At(1, 0), At(1, 1)):
             await ear.failed(at)
-            ear.seat.run_alone(at, 2)
+            ear.seat.run_alone(at, 2, fresh=True)
         await ear.until(lambda: len(ear.of(Failed)) == 3)
         crowded: Failed = ear.of(Failed)[-1]
         assert (crowded.cause, crowded.alone) == (Cause.THROTTLED, True)
@@ -84,7 +84,7 @@ class App(RecordProcessor):
         assert ear.deaths == ["memory"]
         (tmp_path / "go").touch()
         await ear.until(lambda: ear.of(Done))
-        ear.seat.run_alone(crowded.record.at, 2)
+        ear.seat.run_alone(crowded.record.at, 2, fresh=True)
         await ear.until(lambda: len(ear.of(Done)) == 2)
         assert sorted(stand.effects()) == ["1", "2"]
 

@@ -86,7 +86,7 @@ class App(RecordProcessor):
         ear.bring(1, line([0, 1, 2]), ask=(0, 1, 2))
         await ear.span_done(1)
         for nth in range(3):
-            ear.seat.run_alone(At(1, nth), 2)
+            ear.seat.run_alone(At(1, nth), 2, fresh=True)
         await ear.until(lambda: len(ear.of(Done)) == 2 and ear.attempts.get(At(1, 1)))
         assert {(done.at, done.alone) for done in ear.of(Done)} == {(At(1, 0), True), (At(1, 2), True)}
         failed: Failed = ear.of(Failed)[-1]
@@ -96,7 +96,7 @@ class App(RecordProcessor):
         assert (attempt.message, attempt.alone) == ("try 2", True)
         pids = [text.split()[-1] for text in stand.effects() if not text.startswith("initialize")]
         assert len(set(pids)) == 3
-        ear.seat.run_alone(At(1, 1), 3)
+        ear.seat.run_alone(At(1, 1), 3, fresh=True)
         await ear.failed(At(1, 1), 3)
         assert stand.effects()[-1].split()[-1] not in pids
 
@@ -109,7 +109,7 @@ async def test_a_cell_that_cannot_be_initialized_says_nothing_of_the_record(tmp_
         ear.bring(1, line([0]), ask=(0,))
         await ear.span_done(1)
         (tmp_path / "up").unlink()
-        ear.seat.run_alone(At(1, 0), 1)
+        ear.seat.run_alone(At(1, 0), 1, fresh=True)
         failed = await ear.failed(At(1, 0), 2)
         assert (failed.cause, failed.alone) == (Cause.THROTTLED, True)
         assert ear.attempts[At(1, 0)][0].outcome == "throttled"

@@ -1,7 +1,9 @@
-"""A cell: one record, and nothing else, in a fresh process."""
+"""A cell: one record at a time, and nothing else. Of most cells it is the only one."""
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from streamheal.workers import wire
@@ -23,12 +25,12 @@ class _Refused(Exception):
 class Alone:
     def __init__(self, site: Site) -> None:
         self._link, self._target, self._dump = site.link, site.target, site.dump
-        self._stage = "initialize"
+        self._stage: object = "initialize"
         self._tail = Tail(lambda: self._stage)
         set_main(self._tail)
 
     def run(self, alone: wire.Alone) -> None:
-        """Initialize, wait for the word, run the record, say what came of it. The host ends us then."""
+        """Initialize, wait for the word, run the record, say what came of it; then the next, or the host ends us."""
         if self._target.mode == "plain":
             self._run(alone, _finish)
         else:
@@ -47,11 +49,17 @@ class Alone:
             mask_text = handler.mask_text if handler else None
             raised = describe(error, "throttled", log=self._tail.take(), mask_text=mask_text)
             self._link.send(wire.Unready(0, began, monotonic(), raised))
-            self._wait_for_end()
+            self._next()
             return
-        self._link.send(wire.Ready(0))
-        self._link.receive(wait=True)
-        self._stage = "record"
+        while True:
+            self._link.send(wire.Ready(0))
+            self._link.receive(wait=True)
+            self._stage = object()  # an attempt of its own, with a log of its own
+            self._try(handler, alone, finish)
+            self._stage = None
+            alone = self._next()
+
+    def _try(self, handler: Handler, alone: wire.Alone, finish: Any) -> None:
         began = monotonic()
         try:
             filtered = self._handle(handler, alone, finish)
@@ -69,8 +77,9 @@ class Alone:
             self._link.check_not_forked()
             if self._target.stating and handler.processor.owed.owes:
                 self._link.send(wire.Stated(0, owes=True))
-            self._link.send(wire.Succeeded(0, 0, 0, filtered))
-        self._wait_for_end()
+            _flush()
+            # One that states its progress was told that it ends, so that it could.
+            self._link.send(wire.Succeeded(0, 0, 0, filtered, again=not self._target.stating))
 
     def _handle(self, handler: Handler, alone: wire.Alone, finish: Any) -> bool:
         record = alone.record
@@ -100,9 +109,18 @@ class Alone:
         if isinstance(self._link.receive(wait=False), wire.Show):
             write_stack(self._dump, task_title(0, 0, 0), coroutine)
 
-    def _wait_for_end(self) -> None:
+    def _next(self) -> wire.Alone:
         while True:
-            self._link.receive(wait=True)
+            message = self._link.receive(wait=True)
+            if isinstance(message, wire.Alone):
+                return message
+
+
+def _flush() -> None:
+    """What it printed is to be seen as its own, before another runs here. User code may have closed its streams."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
 
 
 def _finish(returned: object) -> object:
