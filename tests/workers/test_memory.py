@@ -124,7 +124,7 @@ async def test_one_that_runs_alone_yields_to_what_others_took_since_it_began(tmp
         ear.bring(1, line([1]))
         await ear.failed(At(1, 0))
         for nth in (2, 3, 4):
-            ear.seat.run_alone(At(1, 0), nth)
+            ear.seat.run_alone(At(1, 0), nth, fresh=True)
             await until(lambda nth=nth: stand.counts()["1 holds"] == nth - 1)
             ear.bring(nth, line([nth], first=nth))
             if nth == 4:
@@ -165,7 +165,7 @@ class App(RecordProcessor):
         ear = await stand.ear().start()
         ear.bring(1, line([1]))
         await ear.failed(At(1, 0))
-        ear.seat.run_alone(At(1, 0), 2)
+        ear.seat.run_alone(At(1, 0), 2, fresh=True)
         await until(lambda: "1" in stand.effects())
         ear.bring(2, line([2], first=2))
         await until(lambda: "2" in stand.effects())
@@ -181,7 +181,7 @@ async def test_who_grew_is_ended_and_not_who_was_large_from_the_start(tmp_path: 
         ear = await stand.ear().start()
         ear.bring(1, line([1]))
         await ear.failed(At(1, 0))
-        ear.seat.run_alone(At(1, 0), 2)
+        ear.seat.run_alone(At(1, 0), 2, fresh=True)
         failed = await ear.failed(At(1, 0), 2)
         assert (failed.cause, failed.alone) == (Cause.CRASHED, True)
         message = ear.attempts[At(1, 0)][-1].message or ""
