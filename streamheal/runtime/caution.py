@@ -245,7 +245,7 @@ class ShardCaution:
             if running is not None and running.alone:
                 self._left_alone.append(at)
                 self._stale = True
-            else:
+            elif at not in self._left_alone:  # else it may have been to begin again, and the mark is not gone yet
                 self._host.solitude.leave((self, at))
         self._host.go_on()
 

@@ -398,9 +398,10 @@ class ShardSeat(CautiousSeat):
             self._halting = True  # its last words and its marks are read once it is dead
             process.kill("by_us")
             return
-        if process is not None and self.stage == "initializing":
+        if self.stage in ("waiting", "initializing"):
             self._pool.seat_left(self)
-            process.kill("by_us")
+            if process is not None:
+                process.kill("by_us")
         self.listener.happened(self.books.halted())
 
     def abandon(self) -> None:

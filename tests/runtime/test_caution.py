@@ -374,6 +374,29 @@ def test_who_is_tried_alone_again_before_its_mark_is_gone_has_the_host_for_itsel
     cautious(story, left_by_the_dead(3))
 
 
+def test_nobody_runs_beside_one_whose_next_cell_could_not_begin_before_its_mark_was_gone() -> None:
+    async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
+        state.gated = "orders/shard-0"
+        await stand.started(Shard("shard-1", "orders"))
+        other = stand.pool.seats["shard-1"]
+        stand.bring(1, 2, 3)
+        stand.bring(1, shard_id="shard-1")
+        the_suspects_turn_comes(seat)
+        await until(lambda: seat.permitted)
+        state.gate.clear()
+        seat.listener.happened(Failed(named(3), Ended.CRASHED, 0.0, 0.0, alone=True))
+        await until(lambda: state.at_gate)
+        seat.listener.happened(Failed(named(3), Ended.THROTTLED, 0.0, 0.0, alone=True))
+        other.listener.intends((named(1),))
+        await until(lambda: len(stand.runtime._chores) == 1)
+        assert (other.permitted, state.running()) == ([], {3: True})
+        state.gate.set()
+        await until(lambda: other.permitted)
+        assert state.running() == {}
+
+    cautious(story, left_by_the_dead(3))
+
+
 def test_a_shard_that_comes_back_is_begun_once_its_old_marks_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both stays are of one life of the host: the old one must not take back what the new one marks."""
     monkeypatch.setattr(runtime, "_STATE_RETRY_S", 0.05)

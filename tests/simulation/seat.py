@@ -310,9 +310,10 @@ class SimSeat(CautiousSeat):
             self._halting = True  # its last words and its marks are read once it is dead
             lanes.process.kill("by_us")
             return
-        if lanes is not None and self.stage == "initializing":
+        if self.stage in ("waiting", "initializing"):
             self._left()
-            lanes.process.kill("by_us")
+            if lanes is not None:
+                lanes.process.kill("by_us")
         self.listener.happened(self._halted())
 
     def _halted(self) -> Halted:

@@ -119,6 +119,24 @@ async def test_a_shard_between_two_workers_is_told_of_at_once(tmp_path: Path) ->
         ear.seat.abandon()
 
 
+async def test_a_shard_that_waits_for_a_process_begins_in_none_any_more(tmp_path: Path) -> None:
+    """Worker and spare have died. The next process is another shard's alone."""
+    async with standing(tmp_path, SLOW) as stand:
+        ear, other = await stand.ear("shardId-1").start(), await stand.ear("shardId-2").start()
+        await until(lambda: stand.pool._warm)
+        assert ear.seat.process is not None
+        for process in (ear.seat.process, *stand.pool._warm):
+            os.kill(process.pid, signal.SIGKILL)
+        await until(lambda: other.of(WorkerDied) and not stand.pool._warm)
+        ear.up = False
+        ear.seat.start(Start(None, None, 0.0))
+        assert ear.seat.stage == "waiting"
+        assert await halted(ear) == Halted()
+        await other.start()
+        assert not ear.up
+        ear.seat.abandon()
+
+
 async def test_where_nothing_runs_nobody_is_killed(tmp_path: Path) -> None:
     async with standing(tmp_path, SLOW) as stand:
         ear, other = await stand.ear("shardId-1").start(), await stand.ear("shardId-2").start()
