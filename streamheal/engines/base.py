@@ -92,7 +92,11 @@ class Engine(Protocol):
         """The next batch of this shard may come."""
 
     async def checkpoint(self, shard_id: str, position: Position) -> None:
-        """Keep this checkpoint durably, or raise `Unavailable`."""
+        """Keep this checkpoint durably, or raise `Unavailable`.
+
+        Each is asked for at or after the one before, but a shard that is given up does not wait for one that is
+        under way: where that comes late, the later one stays.
+        """
 
     async def shard_complete(self, shard_id: str) -> None:
         """Everything of an ended shard is settled and checkpointed: its children may start."""
