@@ -79,7 +79,8 @@ def left_over(undecided: Sequence[Case], chain: Chain, quiet_at: float, doubt: b
 
     Args:
         doubt: The last verdict was NOBODY_ELSE, and nothing has succeeded since: two records
-            failing one after the other, and nothing in between, may be an outage.
+            failing one after the other, and nothing in between, may be an outage. Or processes
+            die without a culprit: the program may be broken.
     """
     found: list[tuple[Case, Verdict]] = []
     rest = list(undecided)

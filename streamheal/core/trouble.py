@@ -251,7 +251,10 @@ class Trouble:
                 self.cases.move(case, Phase.FOR_CELL)
         if any(case.phase in AT_IT for case in undecided):
             return
-        for case, verdict in left_over(undecided, self._chain, over_at, self.doubt is not None):
+        # Where processes die and nobody ran in them, whatever fails alone may be as healthy as any.
+        deaths = self._host.unexplained(self._shard_id, now - self._policy.calm_s)
+        doubt = self.doubt is not None or deaths >= self._policy.deaths_one_at_a_time
+        for case, verdict in left_over(undecided, self._chain, over_at, doubt):
             self._set_aside(case, verdict, case.first_failed_at if verdict is Verdict.LEFT_OVER else None)
             if verdict is Verdict.NOBODY_ELSE:
                 self.doubt, self._doubted_at = case.position, now

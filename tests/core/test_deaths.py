@@ -47,6 +47,20 @@ def test_the_killer_dies_alone_twice_and_its_neighbour_is_done() -> None:
     assert verdict_of(story.another_succeeds(now=2.6)) is Verdict.WITNESSED
 
 
+def test_the_only_one_left_is_not_judged_while_processes_die_in_which_nothing_runs() -> None:
+    """The program may be broken: what dies alone then may be as healthy as any. Ten minutes after the last of three
+    such deaths it is judged."""
+    story = Telling(policy=Policy(attempts_max=1, patience_s=60.0))
+    story.the_rest_is_done(0.9, 10)
+    story.fails(10, now=1.0)
+    for death in range(1, 4):
+        story.dies(now=2.0, death=death)
+    assert story.keeps_failing_alone(10, now=2.0, until=602.0) == []
+    assert story.healer.needs_human
+    found = story.keeps_failing_alone(10, now=602.1, until=1300.0)
+    assert found == [Quarantine(at(10), Verdict.NOBODY_ELSE)]
+
+
 def test_a_hang_needs_to_overrun_alone_once() -> None:
     story = Telling()
     assert RunAlone(at(3)) in story.dies(3, 4, now=31.0, overran=(3,))
