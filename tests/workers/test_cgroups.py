@@ -71,15 +71,12 @@ def _wait_until_dead(pid: int) -> None:
 
 def test_groups_that_a_killed_host_left_are_removed_by_the_next(home: Path) -> None:
     """One in which somebody still runs is not, nor is that of a host that lives."""
-    code = "import sys; from streamheal.workers.cgroups import Groups; print(Groups(1 << 26).make().path, flush=True)"
-    host = [sys.executable, "-c", f"{code}; sys.stdin.read()"]
-    with subprocess.Popen(host, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as one:
-        assert one.stdout is not None
-        left = Path(one.stdout.readline().strip())
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as host:
+        left = home / f"streamheal-{host.pid}-1"
+        left.mkdir()
         Groups(64 * MIB).close()
         assert left.exists(), "its host lives"
-        one.kill()
-    assert left.exists()
+        host.kill()
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as other:
         (left / "cgroup.procs").write_text(str(other.pid))
         Groups(64 * MIB).close()
