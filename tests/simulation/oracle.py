@@ -76,6 +76,7 @@ class Stream:
         run: The runtime's present run of it, if there is one.
         suspects: Positions that were marked when hosts died, as this run found them.
         explained: The life before this one has marked some.
+        abandoned: The host was to end, and could wait for this run no longer.
         lives_here: How often it was begun from its checkpoint, this time included.
     """
 
@@ -86,7 +87,7 @@ class Stream:
         self.finished = self.has_children = self.closed = False
         self.nobody_else: set[int] = set()  # innocents, by position, of whom nobody was left to ask
         self.suspects: set[int] = set()
-        self.explained = False
+        self.explained = self.abandoned = False
         self.lives_here = 0
         self.deaths = 0
         self.born_at = self.passed_at = 0.0
@@ -112,7 +113,7 @@ class Stream:
         self.lives_here = self.lives_here + 1 if self.began_after == self.checkpoint else 1
         self.born_at, self.began_after = now, self.checkpoint
         self.witnessed_since = float("-inf")
-        self.run = None
+        self.run, self.abandoned = None, False
         for track in self.tracks:
             track.new_life()
 

@@ -89,7 +89,11 @@ class Log:
             told = " ".join(f"{name}={value}" for name, value in fields.items() if name not in ("traceback", "stream"))
             self._world.note(f"           {event} {told}")
 
-    warning = info
+    def warning(self, event: str, **fields: Any) -> None:
+        if event == "shard_abandoned":
+            self._world.oracle.seen[event] += 1
+            self._world.stream(fields["shard_id"]).abandoned = True
+        self.info(event, **fields)
 
     def error(self, event: str, **fields: Any) -> None:
         if event in ("human_called", "shard_stopped"):

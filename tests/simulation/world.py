@@ -260,7 +260,7 @@ class World:
 
     def left(self, stream: Stream) -> None:
         run = stream.run
-        if run is not None and run.healing_ended == "shutdown_requested":
+        if run is not None and run.healing_ended == "shutdown_requested" and not stream.abandoned:
             items = run.seat.items.values()  # type: ignore[attr-defined]  # it is our seat
             settled = {item.track.position for item in items if item.settled or item.mark in SETTLED}
             self.oracle.left_in_order(stream, settled)
