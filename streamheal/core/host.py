@@ -85,6 +85,11 @@ class Host:
         self._unexplained[shard_id] = deaths = [at for at in deaths if at >= since]
         return len(deaths)
 
+    def dying_until(self, shard_id: str, deaths: int, within_s: float) -> float:
+        """Until when so many such deaths lie within so long."""
+        found = self._unexplained.get(shard_id, ())
+        return found[-deaths] + within_s if len(found) >= deaths else -inf
+
     # -- cells -------------------------------------------------------------------------
 
     def take_cell(self, shard_id: str, now: float, *, fresh: bool = True) -> bool:

@@ -57,7 +57,7 @@ class Trouble:
         self._outage = Outage(policy)
         self._patience = Patience(shard_id, policy, host, self._chain)
         self._asked_span = ledger.newest  # the newest one when something last succeeded or got into trouble
-        self._cell_look_at = _NEVER
+        self._look_at = _NEVER  # for what is no event of ours: a cell is free; processes die no more
         self._alone: set[Case] = set()  # their last tries are under way
         self._in_line_since: float | None = None
 
@@ -78,7 +78,7 @@ class Trouble:
         if not self.cases.by_at:
             return _NEVER
         cases = self.cases
-        first = min(cases.next_store_at(), self._patience.looks_at, self._human_at(), self._cell_look_at)
+        first = min(cases.next_store_at(), self._patience.looks_at, self._human_at(), self._look_at)
         if self.paused and not self._patience.over:
             return min(first, self._outage.probe_at)
         first = min(first, cases.next_try_at(), self._outage.begins_at(self.doubt is not None))
@@ -252,8 +252,11 @@ class Trouble:
         if any(case.phase in AT_IT for case in undecided):
             return
         # Where processes die and nobody ran in them, whatever fails alone may be as healthy as any.
-        deaths = self._host.unexplained(self._shard_id, now - self._policy.calm_s)
-        doubt = self.doubt is not None or deaths >= self._policy.deaths_one_at_a_time
+        policy = self._policy
+        dying_until = self._host.dying_until(self._shard_id, policy.deaths_one_at_a_time, policy.calm_s)
+        if now < dying_until:
+            self._look_at = dying_until
+        doubt = self.doubt is not None or now < dying_until
         for case, verdict in left_over(undecided, self._chain, over_at, doubt):
             self._set_aside(case, verdict, case.first_failed_at if verdict is Verdict.LEFT_OVER else None)
             if verdict is Verdict.NOBODY_ELSE:
@@ -298,9 +301,9 @@ class Trouble:
         if now >= self._outage.begins_at(self.doubt is not None):
             self._outage.pause(now, self.jitter)
             self.said.append(Limit(0))
+        self._look_at = _NEVER
         if self._patience.look(self._nobody_to_ask, now):
             self._judge_left_over(now)
-        self._cell_look_at = _NEVER
         if self.paused and not self._patience.over:
             self._leave_line()
             if now >= self._outage.probe_at:
@@ -362,7 +365,7 @@ class Trouble:
         if self._in_line_since is None:
             self._in_line_since = now
         if not self._host.holds_all_cells(self._shard_id):
-            self._cell_look_at = now + max(_CELL_LOOK_S, (now - self._in_line_since) / 10)
+            self._look_at = min(self._look_at, now + max(_CELL_LOOK_S, (now - self._in_line_since) / 10))
 
     def _leave_line(self) -> None:
         self._in_line_since = None

@@ -116,6 +116,19 @@ def test_where_nobody_is_left_to_ask_it_is_set_aside_after_patience_and_never_ru
     assert said == [Quarantine(at(5), Verdict.NOBODY_ELSE)]
 
 
+def test_nor_is_it_set_aside_while_processes_die_in_which_nothing_runs_but_once_they_do_no_more() -> None:
+    """It is not run, so that nothing else would ever bring it to mind."""
+    life = Life({5: 2}, Policy(checkpoint_s=0.0, patience_s=10.0))
+    life.turn_comes(5, 0.2)
+    life.the_rest_is_done(0.3)
+    for death in (1, 2, 3):
+        life.healer.handle(WorkerDied(death, ()), 1.0)
+    said: list[Decision] = []
+    while not said and (wakes := life.healer.wakes_at) is not None:
+        said = [one for one in life.healer.handle(Signal.TICKED, wakes) if isinstance(one, Quarantine | RunAlone)]
+    assert (said, wakes) == ([Quarantine(at(5), Verdict.NOBODY_ELSE)], 601.0)
+
+
 def test_two_that_have_killed_hosts_and_no_success_at_all_are_no_ones_guilt() -> None:
     """The program is broken, not the records: nobody is run, nobody set aside, a human is called."""
     life = Life({5: 2, 6: 2}, Policy(checkpoint_s=0.0, patience_s=10.0, human_s=5.0))

@@ -55,9 +55,9 @@ def test_the_only_one_left_is_not_judged_while_processes_die_in_which_nothing_ru
     story.fails(10, now=1.0)
     for death in range(1, 4):
         story.dies(now=2.0, death=death)
-    assert story.keeps_failing_alone(10, now=2.0, until=602.0) == []
+    assert story.keeps_failing_alone(10, now=2.0, until=601.9) == []
     assert story.healer.needs_human
-    found = story.keeps_failing_alone(10, now=602.1, until=1300.0)
+    found = story.keeps_failing_alone(10, now=602.0, until=1300.0)
     assert found == [Quarantine(at(10), Verdict.NOBODY_ELSE)]
 
 

@@ -95,7 +95,8 @@ class Victims:
         """Their host lets them go on as soon as it sees them so: until they are stopped, they are told again."""
         stopped = [pid for pid in pids if sent(pid, signal.SIGSTOP)]
         for pid in stopped:
-            wait_until(lambda pid=pid: state(pid) in "TZX" or not sent(pid, signal.SIGSTOP))  # type: ignore[misc]
+            # In D the kernel has it, and stops it before it runs on: as a parent until its child, stopped, has begun.
+            wait_until(lambda pid=pid: not sent(pid, signal.SIGSTOP) or state(pid) in "DTZX")  # type: ignore[misc]
         self.look()
         return stopped
 
