@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 
 from streamheal.attempts import Attempt, utc_text
 from streamheal.workers.frames import dumped, told
-from streamheal.workers.process import Process
+from streamheal.workers.process import Doom, Process
 from streamheal.workers.wire import Raised
 
 _OUTPUT_WITHHELD = "(not kept: the process died before its output could be masked)\n"
+_OVERRAN: tuple[Doom, ...] = ("deadline", "initialize", "hook", "deaf")
+_STOPPED: tuple[Doom, ...] = ("stopped", "stopped again")
 
 
 def wall_time(monotonic: float) -> str:
@@ -69,10 +71,6 @@ def death_attempt(
         frames=frames,
         where=where,
     )
-
-
-_OVERRAN = ("deadline", "initialize", "hook", "deaf")
-_STOPPED = ("stopped", "stopped again")
 
 
 def cause_of(process: Process, *, in_cell: bool = False) -> str:

@@ -23,7 +23,7 @@ from streamheal.workers.facts import gather_facts
 from streamheal.workers.liveness import Liveness
 from streamheal.workers.memory import Memory, mib
 from streamheal.workers.port import Listener, Log, TargetFacts, WorkerOptions
-from streamheal.workers.process import LOOK_EVERY_S, Process
+from streamheal.workers.process import LOOK_EVERY_S, Doom, Process
 from streamheal.workers.recycling import Recycler
 from streamheal.workers.seat import ShardSeat
 from streamheal.workers.watchdog import Watchdog
@@ -36,6 +36,10 @@ _SHOWN_MAX = 20
 # At the end a process that was killed may be in a call that nothing interrupts.
 _CLOSE_S = 5.0
 _SPARE_RETRY_S_MIN, _SPARE_RETRY_S_MAX = 0.5, 30.0
+# Ended for our own reasons: said quietly, and not counted.
+_OURS: tuple[Doom, ...] = ("by_us", "recycled")
+# Ended for no record's sake: whatever ran in it runs again as before.
+_NOBODYS: tuple[Doom, ...] = (*_OURS, "hook", "initialize", "stopped")
 
 
 class Place:
@@ -370,7 +374,3 @@ class WorkerPool:
 
     def _retire(self, spare: Process) -> None:
         spare.kill("retired")
-
-
-_OURS = ("by_us", "recycled")
-_NOBODYS = (*_OURS, "hook", "initialize", "stopped")

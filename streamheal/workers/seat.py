@@ -33,7 +33,7 @@ from streamheal.workers.books import Book, Books, Loss
 from streamheal.workers.deaths import death_attempt, raised_attempt
 from streamheal.workers.frames import task_title
 from streamheal.workers.giving import given
-from streamheal.workers.permits import CautiousSeat
+from streamheal.workers.permits import CautiousSeat, Stage
 from streamheal.workers.port import Hook, Listener
 from streamheal.workers.process import Process
 from streamheal.workers.unstated import Unstated
@@ -50,7 +50,7 @@ class ShardSeat(CautiousSeat):
         self.place: Place | None = None
         self.process: Process | None = None
         self.number = 0  # of this stay in a process
-        self.stage = "out"  # out, waiting, initializing, in, ending
+        self.stage: Stage = "out"
         self.began = 0.0  # `initialize` or the hook; `due`: its end at the latest, in its process's time
         self.due: float | None = None
         self.start_as: Start | None = None
