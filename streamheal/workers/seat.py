@@ -30,7 +30,7 @@ from streamheal.records import Dialect, Position, Record, Shard
 from streamheal.workers import wire
 from streamheal.workers.arena import Slot
 from streamheal.workers.books import Book, Books, Loss
-from streamheal.workers.deaths import death_attempt, raised_attempt
+from streamheal.workers.deaths import NOBODYS, Death, death_attempt, raised_attempt
 from streamheal.workers.frames import task_title
 from streamheal.workers.giving import given
 from streamheal.workers.permits import CautiousSeat, Stage
@@ -254,23 +254,8 @@ class ShardSeat(CautiousSeat):
             self.listener.happened(SpanCounted(*counted))
         return loss
 
-    def bereaved(
-        self,
-        process: Process,
-        loss: Loss,
-        *,
-        death: int,
-        total: int,
-        overran: set[At] | None,
-        by_us: bool,
-        stepping: bool = False,
-    ) -> None:
-        """The process has died around this shard.
-
-        Args:
-            overran: None if no deadline was the reason.
-            stepping: Somebody's coroutine was being resumed, of this shard or another.
-        """
+    def bereaved(self, process: Process, loss: Loss, death: Death) -> None:
+        """The process has died around this shard."""
         stage = self.stage
         self.stage, self.process, self.due = "out", None, None
         self._lost_its_worker()
@@ -283,21 +268,23 @@ class ShardSeat(CautiousSeat):
         if stage == "ending":
             self._end_over(death_attempt(process, self.began, overran=process.doomed == "hook"))
             return
+        by_us = process.doomed in NOBODYS
+        overran = None if process.overran is None else process.overran.get(self, set())
         for record in loss.running if not by_us else ():
             self.listener.died(record.at, self._attempt(process, record.at, overran))
         kept, again = self._kept(loss)
         late = () if overran is None or self._pool.batches else tuple(sorted(overran))
         self.listener.happened(
             WorkerDied(
-                death,
+                death.number,
                 tuple(loss.running),
                 tuple(loss.done),
                 late,
-                total,
+                death.running,
                 by_us,
                 kept,
                 again,
-                tuple(record.at for record in loss.running if record.at != loss.stepping) if stepping else (),
+                tuple(record.at for record in loss.running if record.at != loss.stepping) if death.stepping else (),
             )
         )
         if self._halting:
