@@ -80,6 +80,7 @@ simulate: install
 # Breaks the runtime on purpose, and counts the worlds until that is noticed.
 mutants-simulation: install
 	$(BIN)/python -m tests.simulation.mutants
+
 # All anew, or those that ONLY names: what mutmut remembers of others would be of older tests.
 # It calls mypy by its name.
 mutants: install

@@ -143,7 +143,8 @@ class WorkerDied(NamedTuple):
         overran: Past their deadline: why we killed it. Empty when it died by itself, and when
             a batch overran, because nobody can say which of its records it was.
         running_total: Records running in the whole process.
-        by_us: Killed to be rid of another shard's record: nobody here is suspect.
+        by_us: Ended for no record's sake (a shard in it was given up, a hook overran, it leaked, it was
+            stopped again and again): nobody is suspect.
         kept: Whatever its processor owed runs again: `again`, and what is marked open again.
         stood: Of the running, those that waited while another coroutine of the process was being
             resumed. What a thread did that one of them waits for, this cannot tell.

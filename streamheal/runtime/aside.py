@@ -37,7 +37,7 @@ class Aside:
         tell: Callable[[Event], None],
     ) -> None:
         self._runtime, self._shard, self._healer = runtime, shard, healer
-        self._names = {"stream": shard.stream, "shard_id": shard.shard_id}
+        self._names = telling.names_of(shard)
         self._casebook, self._tally, self._tell = casebook, tally, tell
         self._doubt = doubt
         self._doubting = asyncio.Lock()

@@ -27,9 +27,6 @@ class Casebook:
         if masked is not None:
             self._masked[at] = masked
 
-    def __contains__(self, at: At) -> bool:
-        return at in self._attempts
-
     def tries(self, at: At) -> int:
         return self._tries.get(at, 0)
 

@@ -23,6 +23,7 @@ from streamheal.core.caution import Solitude
 from streamheal.core.messages import At, Done, Event, Failed, Named, SpanArrived, WorkerDied
 from streamheal.quarantine.prose import HOST_DIED
 from streamheal.records import Position, Shard
+from streamheal.runtime.telling import names_of
 from streamheal.state.marks import Death, Found, Running, Suspect
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class HostCaution:
             now = runtime.wall_clock()
             found: Found = await runtime.insist(lambda: self.marks.begin(shard.shard_id, self.life, after, now))
         if not found.readable:
-            runtime.chronicle.warning("marks_unreadable", stream=shard.stream, shard_id=shard.shard_id)
+            runtime.chronicle.warning("marks_unreadable", **names_of(shard))
         return found
 
     def joins(self, caution: ShardCaution) -> None:
@@ -160,7 +161,7 @@ class ShardCaution:
 
     def turn(self, on: bool) -> None:
         run, log = self.run, self._host.runtime.chronicle
-        names = {"stream": run.shard.stream, "shard_id": run.shard.shard_id}
+        names = names_of(run.shard)
         if on is self.on or run.over:
             return
         self.on = on

@@ -26,6 +26,7 @@ from streamheal.runtime.figures import ShardFigures
 from streamheal.runtime.keeper import Keeper
 from streamheal.runtime.shard import ShardRun
 from streamheal.runtime.surroundings import Seal
+from streamheal.runtime.telling import names_of
 from streamheal.runtime.times import Times
 from streamheal.workers.port import Pool
 
@@ -162,7 +163,7 @@ class Runtime:
 
     def shard_ended(self, shard_id: str) -> None:
         if run := self._shards.get(shard_id):
-            self.chronicle.info("shard_ended", stream=run.shard.stream, shard_id=shard_id)
+            self.chronicle.info("shard_ended", **names_of(run.shard))
             run.tell(Signal.SHARD_ENDED)
         elif beginning := self._beginning.get(shard_id):
             beginning.ended = True  # an engine says so once
@@ -242,7 +243,7 @@ class Runtime:
             except TimeoutError:
                 break
         for run in self._alive():
-            self.chronicle.warning("shard_abandoned", stream=run.shard.stream, shard_id=run.shard.shard_id)
+            self.chronicle.warning("shard_abandoned", **names_of(run.shard))
             run.seat.abandon()
         if self._chores:
             # What nobody answers (a state, a checkpoint) is not waited for any longer than the records.
@@ -295,7 +296,7 @@ class Runtime:
 
     async def _complete(self, run: ShardRun) -> None:
         await self._insist_async(lambda: self.engine.shard_complete(run.shard.shard_id))
-        self.chronicle.info("shard_complete", stream=run.shard.stream, shard_id=run.shard.shard_id)
+        self.chronicle.info("shard_complete", **names_of(run.shard))
         if self._shards.get(run.shard.shard_id) is run:
             del self._shards[run.shard.shard_id]
         self._note_change()

@@ -64,7 +64,7 @@ class ShardRun(CautiousRun):
         self.shard = shard
         self._runtime = runtime
         self._log = runtime.chronicle
-        self._names = {"stream": shard.stream, "shard_id": shard.shard_id}
+        self._names = telling.names_of(shard)
         self.healer = Healer(
             shard.shard_id,
             runtime.policy,

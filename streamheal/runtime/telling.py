@@ -9,11 +9,15 @@ from streamheal.core.healer import Healer
 from streamheal.core.messages import LedgerBroken, Named, Verdict
 from streamheal.core.outage import WHY_PAUSED
 from streamheal.quarantine.envelope import Envelope
-from streamheal.records import Record
+from streamheal.records import Record, Shard
 from streamheal.runtime.casebook import short
 from streamheal.runtime.chronicle import Chronicle
 
 Names = dict[str, str]
+
+
+def names_of(shard: Shard) -> Names:
+    return {"stream": shard.stream, "shard_id": shard.shard_id}
 
 
 def attempt_failed(log: Chronicle, names: Names, record: Named, attempt: Attempt) -> None:

@@ -8,7 +8,7 @@ next moment at which the core wants to be woken.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 
 import msgspec
@@ -48,6 +48,7 @@ from streamheal.records import Position, Record, Shard
 from streamheal.runtime.casebook import Casebook
 from streamheal.testing.evidence import sealed, throttled, told
 from streamheal.testing.lanes import Lanes
+from streamheal.testing.others import Others
 from streamheal.testing.subject import Subject
 
 _SPAN_RECORDS_MAX = 500
@@ -102,17 +103,14 @@ class Healing:
         self._witness: tuple[float, float] | None = None
         self._ended = False
         self._goes_on = False
-        self._first_failed: dict[At, float] = {}
-        self._likeness: dict[At, str] = {}
-        self._convicted_of: set[str] = set()
-        self._succeeded_at = float("-inf")  # when the last of the given records that succeeded began
+        self._others = Others()
         self._hopeful_until = _GIVE_UP_S
 
     def run(self, *, goes_on: bool) -> None:
         """Until all is settled, or nothing more will come of waiting.
 
         Args:
-            goes_on: Others of the stream are taken to succeed meanwhile (see `_others_succeed`).
+            goes_on: Others of the stream are taken to succeed meanwhile (see `Others`).
         """
         self._subject.initialize(self._shard)
         self._carry_out(self._healer.begin())
@@ -127,24 +125,11 @@ class Healing:
         while not self._healer.over and self._now < self._hopeful_until:
             if self._act():
                 continue
-            others_succeed = self._others_succeed()
+            others_succeed = self._goes_on and self._others.succeed(self._healer.undecided, any_done=bool(self.done))
             wakes_at = self._healer.wakes_at
             if wakes_at is None and not others_succeed:
                 return
             self._wait(wakes_at, others_succeed)
-
-    def _others_succeed(self) -> bool:
-        """Whether healthy records of the stream are taken to succeed now, besides those given.
-
-        Not where it looks like an outage: different records fail, and nothing ever succeeded; or
-        different records fail alike, none that began after them has succeeded, and none was ever
-        convicted of failing so. The core blames nobody there either (`core.blame.left_over`).
-        """
-        undecided = self._healer.undecided
-        if not self._goes_on or (len(undecided) > 1 and not self.done):
-            return False
-        unfollowed = Counter(self._likeness[at] for at in undecided if self._first_failed[at] > self._succeeded_at)
-        return all(records < 2 or likeness in self._convicted_of for likeness, records in unfollowed.items())
 
     def _act(self) -> bool:
         """Do one of the things that can be done now."""
@@ -323,7 +308,7 @@ class Healing:
         if not filtered:
             self._hopeful_until = self._now + _GIVE_UP_S
             self._witness = (began, self._now)
-            self._succeeded_at = began
+            self._others.succeeded(began)
             if self._healer.curious and not alone:
                 self._tell_witness()
 
@@ -343,9 +328,9 @@ class Healing:
         )
         self._casebook.add(at, attempt, self._subject.mask(record) if self._subject.mask else None)
         self._tell_witness()
-        self._likeness[at] = fingerprint(attempt)
-        self._first_failed.setdefault(at, began)
-        self._tell(Failed(self._named(at), cause, began, self._now, self._likeness[at], alone, retry_after_s))
+        likeness = fingerprint(attempt)
+        self._others.failed(at, began, likeness)
+        self._tell(Failed(self._named(at), cause, began, self._now, likeness, alone, retry_after_s))
 
     def _report(self) -> None:
         """Spans of which nothing can run now."""
@@ -402,7 +387,7 @@ class Healing:
 
     def _set_aside(self, at: At, decision: Quarantine) -> None:
         place = self._place(at)
-        self._convicted_of.add(self._likeness[at])
+        self._others.convicted(at)
         self.aside[place] = sealed(
             self.records[place],
             decision,

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from streamheal.attempts import Attempt, utc_text
 from streamheal.workers.frames import dumped, told
-from streamheal.workers.process import Process
+from streamheal.workers.process import Doom, Process
 from streamheal.workers.wire import Raised
 
 _OUTPUT_WITHHELD = "(not kept: the process died before its output could be masked)\n"
+# Ended for our own reasons: said quietly, and not counted.
+OURS: tuple[Doom, ...] = ("by_us", "recycled")
+# Ended for no record's sake: whatever ran in it runs again as before.
+NOBODYS: tuple[Doom, ...] = (*OURS, "hook", "initialize", "stopped")
+_OVERRAN: tuple[Doom, ...] = ("deadline", "initialize", "hook", "deaf")
+_STOPPED: tuple[Doom, ...] = ("stopped", "stopped again")
+
+
+class Death(NamedTuple):
+    """One death, as all shards of the process are told of it.
+
+    Attributes:
+        running: Records that ran in it, of all shards.
+        stepping: The coroutine of one of these was being resumed.
+    """
+
+    number: int
+    running: int
+    stepping: bool
 
 
 def wall_time(monotonic: float) -> str:
@@ -69,10 +89,6 @@ def death_attempt(
         frames=frames,
         where=where,
     )
-
-
-_OVERRAN = ("deadline", "initialize", "hook", "deaf")
-_STOPPED = ("stopped", "stopped again")
 
 
 def cause_of(process: Process, *, in_cell: bool = False) -> str:

@@ -20,7 +20,7 @@ its own, the kernel holds it to `memory_each` as well (`cgroups`).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from streamheal import platform
 from streamheal.workers.cgroups import Group, Groups, NotPossible
@@ -30,7 +30,7 @@ from streamheal.workers.process import CELL, Process
 # Of what it may use: above, a process is let grow no more.
 MARK = 0.8
 # Why a cell is ended that is too much only together with others.
-CROWDED = "crowded"
+CROWDED: Final = "crowded"
 # A record is tried again and again only because others grow: after so many times it is their turn to yield.
 _YIELDS_MAX = 2
 # Processes breathe. That others grew by less than this share of what a record took is no reason for anything:

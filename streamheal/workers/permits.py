@@ -7,7 +7,7 @@ worker ── Intends ──► listener.intends ──► made durable ──�
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from streamheal.core.messages import At, Named
 from streamheal.records import Position
@@ -18,6 +18,10 @@ from streamheal.workers.port import Listener
 if TYPE_CHECKING:
     from streamheal.workers.pool import WorkerPool
 
+# Where a shard stands: it has no place; waits for a process, maybe for a while; initializes its processor there;
+# runs; calls its last hook.
+Stage = Literal["out", "waiting", "initializing", "in", "ending"]
+
 
 class CautiousSeat:
     """What of `port.Seat` is about caution."""
@@ -25,7 +29,7 @@ class CautiousSeat:
     listener: Listener
     books: Books
     number: int
-    stage: str
+    stage: Stage
     _pool: WorkerPool
 
     def __init__(self) -> None:

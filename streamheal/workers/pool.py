@@ -18,7 +18,7 @@ from streamheal.records import Shard
 from streamheal.workers import wire
 from streamheal.workers.arena import Arena, Slot
 from streamheal.workers.cells import Cells
-from streamheal.workers.deaths import cause_of, how_it_died
+from streamheal.workers.deaths import OURS, Death, cause_of, how_it_died
 from streamheal.workers.facts import gather_facts
 from streamheal.workers.liveness import Liveness
 from streamheal.workers.memory import Memory, mib
@@ -296,9 +296,7 @@ class WorkerPool:
         """The place takes the spare at once; then each shard hears what it has lost."""
         self._trouble_until = self.loop.time() + _TROUBLE_S
         self._deaths += 1
-        death = self._deaths
         seats = list(self._seats.pop(process).values())
-        overran = process.overran
         losses = {seat: seat.lost() for seat in seats}
         total = sum(len(loss.running) for loss in losses.values())
         stepping = any(loss.stepping is not None for loss in losses.values())
@@ -308,17 +306,16 @@ class WorkerPool:
                 if self._warm:
                     self._settle_in(place, self._warm.popleft())
         cause = cause_of(process)
-        by_us = process.doomed in _NOBODYS
         self._say_died(process, total, cause, 1 if stepping and process.doomed is None else total)
-        if seats and process.doomed not in _OURS:
+        if seats and process.doomed not in OURS:
             seats[0].listener.worker_died(cause)
+        death = Death(self._deaths, total, stepping)
         for seat, loss in losses.items():
-            past = None if overran is None else overran.get(seat, set())
-            seat.bereaved(process, loss, death=death, total=total, overran=past, by_us=by_us, stepping=stepping)
+            seat.bereaved(process, loss, death)
 
     def _say_died(self, process: Process, running: int, cause: str, suspects: int) -> None:
         # Because its shard was given up, or because it leaked: our doing, and nobody's trouble.
-        tell = self._log.debug if process.doomed in _OURS else self._log.warning
+        tell = self._log.debug if process.doomed in OURS else self._log.warning
         tell(
             "worker_died",
             worker=process.name,
@@ -370,7 +367,3 @@ class WorkerPool:
 
     def _retire(self, spare: Process) -> None:
         spare.kill("retired")
-
-
-_OURS = ("by_us", "recycled")
-_NOBODYS = (*_OURS, "hook", "initialize", "stopped")

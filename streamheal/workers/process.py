@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -47,6 +47,27 @@ _SHOW_S = 0.05
 CELL = "cell"
 # How often all processes are looked at.
 LOOK_EVERY_S = 0.05
+
+# Why we end a process, as `worker_died` has it under `why`.
+Doom = Literal[
+    "deadline",  # a record in a worker ran past it, and did not end when told to
+    "overran",  # the same of a record that runs alone
+    "initialize",  # ran past its time, as did
+    "hook",  # another of the processor's
+    "import",  # and its import
+    "deaf",  # takes nothing it is told, though no record runs
+    "memory",  # grew too large
+    "crowded",  # a cell that is too large only beside others: it yields
+    "stopped",  # found so again and again, and nobody is blamed
+    "stopped again",  # more often than is excused: a crash like any other
+    "by_us",  # a shard in it was given up while it ran records
+    "recycled",  # leaked, and nothing runs in it
+    "retired",  # a spare or a cell that is not needed any more
+    "spare failed",  # could not import the processor
+    "spoke gibberish",
+    "stuck",  # was killed for something else, and does not die
+    "close",
+]
 
 # Our own modules are loaded before the working folder can offer others of their names.
 _BOOT = """
@@ -96,7 +117,7 @@ class Process:
     ) -> None:
         self.journal = Journal()
         self.facts: Facts | None = None
-        self.doomed: str | None = None
+        self.doomed: Doom | None = None
         self.state: str | None = None
         self.dead = asyncio.Event()
         self.tail = Tail()
@@ -251,13 +272,13 @@ class Process:
 
     # -- dying ---------------------------------------------------------------------------
 
-    def kill(self, why: str) -> None:
+    def kill(self, why: Doom) -> None:
         """End the process and its group. What it marked until then stays readable until `died`."""
         if self.doomed is None:
             self.doomed = why
         self._kill_group()
 
-    def kill_with_stack(self, why: str, show: Sequence[Show] = ()) -> None:
+    def kill_with_stack(self, why: Doom, show: Sequence[Show] = ()) -> None:
         """Have it write its stack and die of that, which works while the interpreter is held; else kill it.
 
         `show`: coroutines that its event loop is asked to write the stacks of, if it still turns.

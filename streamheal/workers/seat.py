@@ -30,10 +30,10 @@ from streamheal.records import Dialect, Position, Record, Shard
 from streamheal.workers import wire
 from streamheal.workers.arena import Slot
 from streamheal.workers.books import Book, Books, Loss
-from streamheal.workers.deaths import death_attempt, raised_attempt
+from streamheal.workers.deaths import NOBODYS, Death, death_attempt, raised_attempt
 from streamheal.workers.frames import task_title
-from streamheal.workers.journal import FAILED, HOST_TICKETS_FROM, OPEN
-from streamheal.workers.permits import CautiousSeat
+from streamheal.workers.giving import given
+from streamheal.workers.permits import CautiousSeat, Stage
 from streamheal.workers.port import Hook, Listener
 from streamheal.workers.process import Process
 from streamheal.workers.unstated import Unstated
@@ -50,7 +50,7 @@ class ShardSeat(CautiousSeat):
         self.place: Place | None = None
         self.process: Process | None = None
         self.number = 0  # of this stay in a process
-        self.stage = "out"  # out, waiting, initializing, in, ending
+        self.stage: Stage = "out"
         self.began = 0.0  # `initialize` or the hook; `due`: its end at the latest, in its process's time
         self.due: float | None = None
         self.start_as: Start | None = None
@@ -100,50 +100,11 @@ class ShardSeat(CautiousSeat):
         )
 
     def give(self, give: Give) -> None:
-        book, process = self.books.spans.get(give.span), self.process
-        if book is None or process is None:
-            return  # nothing of it is open; or nobody is here, and all will be given anew
-        book.given = True
-        for nth in give.hold:
-            self.books.known(At(give.span, nth)).in_hand = True
-        for nth in give.queued:
-            self.books.known(At(give.span, nth)).in_hand = False
-        if book.slot is None:
-            self._regive(book, give, process)
-            return
-        taken = book.states is not None or bool(give.hold or give.skip or give.queued)
-        if taken:
-            states = book.states if book.states is not None else bytes(len(self.books.records(book)))
-            process.journal.take_over(book.slot.index, book.serial, states)
-        self._send(
-            wire.Give(
-                self.number,
-                give.span,
-                book.serial,
-                book.slot.index,
-                book.length,
-                int(book.dialect),
-                None if book.after is None else (str(book.after.sequence), book.after.sub_sequence),
-                taken,
-                give.queued,
-                give.hold,
-                give.skip,
-                give.ask,
-                tuple(nth for nth, known in book.known.items() if known.keyless),
-            )
-        )
-
-    def _regive(self, book: Book, give: Give, process: Process) -> None:
-        """The slot is another's by now: known records travel by themselves."""
-        kept = []
-        for nth in sorted({*give.hold, *give.queued}):
-            known, held = book.known[nth], nth in give.hold
-            known.ticket = HOST_TICKETS_FROM + process.tickets_given
-            process.tickets_given += 1
-            process.journal.set_ticket(known.ticket, FAILED if held else OPEN)
-            kept.append(wire.Kept(nth, known.ticket, held, known.record, known.keyless, nth in give.ask))
-        if kept:
-            self._send(wire.Regive(self.number, book.number, tuple(kept)))
+        if self.process is None:
+            return  # nobody is here, and all will be given anew
+        message = given(give, self.books, self.process, self.number)
+        if message is not None:
+            self._send(message)
 
     def limit(self, starts: int | None) -> None:
         self._send(wire.Limit(self.number, starts))
@@ -293,23 +254,8 @@ class ShardSeat(CautiousSeat):
             self.listener.happened(SpanCounted(*counted))
         return loss
 
-    def bereaved(
-        self,
-        process: Process,
-        loss: Loss,
-        *,
-        death: int,
-        total: int,
-        overran: set[At] | None,
-        by_us: bool,
-        stepping: bool = False,
-    ) -> None:
-        """The process has died around this shard.
-
-        Args:
-            overran: None if no deadline was the reason.
-            stepping: Somebody's coroutine was being resumed, of this shard or another.
-        """
+    def bereaved(self, process: Process, loss: Loss, death: Death) -> None:
+        """The process has died around this shard."""
         stage = self.stage
         self.stage, self.process, self.due = "out", None, None
         self._lost_its_worker()
@@ -322,21 +268,23 @@ class ShardSeat(CautiousSeat):
         if stage == "ending":
             self._end_over(death_attempt(process, self.began, overran=process.doomed == "hook"))
             return
+        by_us = process.doomed in NOBODYS
+        overran = None if process.overran is None else process.overran.get(self, set())
         for record in loss.running if not by_us else ():
             self.listener.died(record.at, self._attempt(process, record.at, overran))
         kept, again = self._kept(loss)
         late = () if overran is None or self._pool.batches else tuple(sorted(overran))
         self.listener.happened(
             WorkerDied(
-                death,
+                death.number,
                 tuple(loss.running),
                 tuple(loss.done),
                 late,
-                total,
+                death.running,
                 by_us,
                 kept,
                 again,
-                tuple(record.at for record in loss.running if record.at != loss.stepping) if stepping else (),
+                tuple(record.at for record in loss.running if record.at != loss.stepping) if death.stepping else (),
             )
         )
         if self._halting:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from streamheal.core.messages import At, Named
 from streamheal.records import Position
+from streamheal.workers.permits import Stage
 from streamheal.workers.port import Listener
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class CautiousSeat:
 
     pool: SimPool
     listener: Listener
-    stage: str
+    stage: Stage
     spans: dict[int, Span]
 
     def __init__(self) -> None:

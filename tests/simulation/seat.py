@@ -27,6 +27,7 @@ from streamheal.core.messages import (
     WorkerDied,
 )
 from streamheal.records import Dialect, Position, Record, Shard
+from streamheal.workers.permits import Stage
 from streamheal.workers.port import Hook, Listener
 from tests.simulation.caution import CautiousSeat, Heeds, Intends, Over
 from tests.simulation.lanes import Lanes
@@ -70,7 +71,7 @@ class SimSeat(CautiousSeat):
         super().__init__()
         self.pool, self.world, self.listener = pool, pool.world, listener
         self.stream: Stream = pool.world.stream(shard.shard_id)
-        self.stage = "out"  # out, waiting, initializing, in, ending
+        self.stage: Stage = "out"
         self.lanes: Lanes | None = None
         self.spans: dict[int, Span] = {}
         self.items: dict[At, Item] = {}

@@ -31,7 +31,6 @@ from tests.simulation.watch import Log, watched
 
 T = TypeVar("T")
 TIME_MAX, STEPS_MAX = 4_000.0, 150_000
-_NEVER = 1 << 60
 _UNREADY_MAX = 6
 _LOOK_S = 5.0  # how often the runtime looks whether all is done: a world that waits for hours must cost little
 
