@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+import termios
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -71,6 +72,11 @@ def widen_pipe(fd: int, size: int) -> None:
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, size)
         except OSError:
             pass  # limited per user; the usual 64 KiB will do
+
+
+def unread_bytes(fd: int) -> int:
+    """How much lies in a pipe now."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def allow_many_descriptors() -> None:

@@ -96,8 +96,9 @@ class Trouble:
         it is no host's death that it is suspected of."""
         cause = event.cause
         if event.alone:
-            # What others left in a used cell may have done this, so that it explains no death. Poison is final.
-            tells = not event.used or cause is Cause.POISON
+            # What others left in a used cell may have done this, so that it explains no death; and who is to try
+            # again later has not shown yet what it does alone. Poison is final.
+            tells = cause is Cause.POISON or not (event.used or cause is Cause.THROTTLED)
             self.cell_ended(case, culprit=cause in (Cause.CRASHED, Cause.OVERRAN) if tells else None, now=now)
         if cause is Cause.POISON:
             self._set_aside(case, Verdict.SAID_SO)

@@ -46,8 +46,7 @@ class Starts(Protocol):
 class _Beginning:
     """A shard that has come to us, while its start is counted. `ended`: nothing is in it that was not read before."""
 
-    def __init__(self) -> None:
-        self.ended = False
+    ended = False
 
 
 class Runtime:
@@ -112,10 +111,13 @@ class Runtime:
         # Counted before the first record runs, so that a host that dies again and again
         # at one spot can know it.
         start = await self._find_out(shard, after)
-        if self._beginning.get(shard.shard_id) is not wanted:
-            return  # it was taken away meanwhile
+        if self._beginning.get(shard.shard_id) is not wanted:  # it was taken away meanwhile
+            if shard.shard_id not in self._beginning and shard.shard_id not in self._shards:
+                self._take_start_back(shard.shard_id)
+            return
         del self._beginning[shard.shard_id]
         if self._stopping:
+            self._take_start_back(shard.shard_id)
             self.engine.shard_left(shard.shard_id)
             return
         run = self._shards[shard.shard_id] = ShardRun(self, shard, start, after)
@@ -139,6 +141,11 @@ class Runtime:
             starts = await self.insist(lambda: self._starts.count(shard_id, after))
             self._counted[shard_id] = after, starts
         return starts
+
+    def _take_start_back(self, shard_id: str) -> None:
+        """Nobody has died of it, or will: it was left in order, or nothing of it was begun."""
+        if counted := self._counted.pop(shard_id, None):
+            self.spawn(self.insist(lambda: self._starts.take_back(shard_id, *counted)))
 
     def take_slot(self) -> Slot | None:
         slot: Slot | None = self.pool.take_slot()  # type: ignore[assignment]  # the pool's slots have a view
@@ -273,8 +280,8 @@ class Runtime:
             if self._shards.get(shard_id) is run:
                 del self._shards[shard_id]
                 self.engine.shard_left(shard_id)
-                if run.left_in_order and (counted := self._counted.pop(shard_id, None)):
-                    self.spawn(self.insist(lambda: self._starts.take_back(shard_id, *counted)))
+                if run.left_in_order:
+                    self._take_start_back(shard_id)
             self._note_change()
 
     def _forget_stopped(self, shard_id: str) -> None:

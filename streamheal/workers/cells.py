@@ -187,8 +187,8 @@ class Cells:
             # The processor could not even begin: that says nothing of the record.
             attempt.message = f"while initialize ran: {attempt.message}"
             attempt.outcome, cause = "throttled", Cause.THROTTLED
-        elif process.doomed == CROWDED:
-            cell.seat.books.known(cell.at).yields += 1
+        elif process.doomed in (CROWDED, "stopped"):
+            cell.seat.books.known(cell.at).yields += process.doomed == CROWDED
             attempt.outcome, cause = "throttled", Cause.THROTTLED
         cell.seat.listener.worker_died(cause_of(process, in_cell=True))
         self._failed(process, cause, cell.began, self._pool.loop.time(), attempt)

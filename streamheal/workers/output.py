@@ -8,12 +8,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import IO
 
+from streamheal import platform
 from streamheal.attempts import LOG_BYTES_MAX
 
 _LINE_BYTES_MAX = 8 * 1024
 _READ_BYTES = 64 * 1024
-# Of a process that prints faster than we read, so that others are heard too.
-_READS_A_TURN = 8
+# Of a process that prints faster than we read, so that others are heard too: each line costs one of our log.
+_TURN_BYTES, _READS_A_TURN, _LINES_A_TURN = 1024, 64, 100
+_LINES_AT_ONCE = 1000
 
 
 class Tail:
@@ -45,12 +47,14 @@ class OutputReader:
         self._rest = b""
         self._skipping = False  # the rest of a line that was cut
         self._open = True
+        self._lines = 0
         os.set_blocking(pipe.fileno(), False)
         loop.add_reader(pipe.fileno(), self._readable)
 
     def _readable(self) -> None:
+        stop_at = self._lines + _LINES_A_TURN
         for _ in range(_READS_A_TURN):
-            if not self._read():
+            if not self._take(self._read(_TURN_BYTES)) or self._lines > stop_at:
                 return
 
     @property
@@ -59,21 +63,32 @@ class OutputReader:
         return bool(self._rest) or self._skipping
 
     def read_all(self) -> None:
-        while self._open and self._read():
-            pass
+        """What was printed until now, and no more: whoever prints without end must not hold us here."""
+        left = platform.unread_bytes(self._pipe.fileno()) if self._open else 0
+        chunks = []
+        while left > 0 and (chunk := self._read(_READ_BYTES)):
+            chunks.append(chunk)
+            left -= len(chunk)
+        self._take(b"".join(chunks), lines_max=_LINES_AT_ONCE)
 
-    def _read(self) -> bool:
+    def _read(self, size: int) -> bytes:
+        """Empty: there is nothing now, or never again."""
         try:
-            chunk = os.read(self._pipe.fileno(), _READ_BYTES)
+            chunk = os.read(self._pipe.fileno(), size)
         except (BlockingIOError, InterruptedError):
-            return False
+            return b""
         if not chunk:
             self._stop()
-            return False
+        return chunk
+
+    def _take(self, chunk: bytes, lines_max: int | None = None) -> bool:
+        """Returns whether there was anything in it. `lines_max`: of more lines than that the first are left out."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if self._skipping and lines:
             del lines[0]
             self._skipping = False
+        if lines_max is not None and (more := len(lines) - lines_max) > 0:
+            lines[:more] = [f"… ({more:,} lines are left out)".encode()]
         for line in lines:
             self._hand_on(line)
         if self._skipping:
@@ -81,9 +96,10 @@ class OutputReader:
         elif len(self._rest) > _LINE_BYTES_MAX:
             self._hand_on(self._rest)
             self._rest, self._skipping = b"", True
-        return True
+        return bool(chunk)
 
     def _hand_on(self, line: bytes) -> None:
+        self._lines += 1
         more = len(line) - _LINE_BYTES_MAX
         text = line[:_LINE_BYTES_MAX].decode("utf-8", "replace")
         self._line(f"{text} … (cut)" if more > 0 else text)

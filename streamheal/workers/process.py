@@ -230,6 +230,10 @@ class Process:
             datagram = self._sock.recv(_DATAGRAM_MAX)
         except (BlockingIOError, InterruptedError):
             return False
+        except ConnectionResetError:
+            # It has died before it had read all of ours. The kernel says so once, before what it said itself
+            # (Linux, `unix_release_sock` and `__skb_try_recv_datagram`).
+            return True
         except OSError:
             datagram = b""
         if not datagram:

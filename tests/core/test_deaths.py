@@ -330,3 +330,15 @@ def test_a_stopped_shard_leaves_its_checkpoint_behind() -> None:
     said = story.dies(now=1.0)
     assert Checkpoint(Position(6)) in said
     assert said[-1] is Order.STOP_SHARD
+
+
+def test_who_was_only_kept_from_running_alone_is_still_suspected_of_the_death() -> None:
+    """A cell made room for others, or could not begin. What comes of the record tells, not that."""
+    story = Telling(records=50)
+    for death in range(1, 20):
+        now = death * 10.0
+        story.dies(death, now=now, death=death)
+        story.fails(death, now + 0.5, Cause.THROTTLED, alone=True)
+        assert story.ticks(now + 2) == [RunAlone(at(death))]
+        assert Order.STOP_SHARD not in story.fails(death, now + 3, Cause.CRASHED, alone=True)
+        story.another_succeeds(now + 4)

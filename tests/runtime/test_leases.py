@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
@@ -204,6 +205,32 @@ def test_a_start_is_forgotten_once_the_shard_is_left_in_order() -> None:
         await stand.started()
 
     assert told(story).starts.forgotten == ["shard-0"]
+
+
+def test_a_start_is_forgotten_where_the_shard_is_asked_for_before_it_is_begun() -> None:
+    """Nothing has run: the next host has no reason to be cautious."""
+
+    async def story(stand: Stand) -> None:
+        stand.runtime.shard_started(ORDERS, None)
+        stand.runtime.shutdown_requested("shard-0")
+
+    assert told(story).starts.forgotten == ["shard-0"]
+
+
+def test_a_start_is_forgotten_where_the_host_is_stopped_before_it_is_begun() -> None:
+    """The state answers only once the host has been told to stop."""
+
+    async def story(stand: Stand) -> None:
+        gate, doubt = threading.Event(), stand.starts.doubt
+        stand.starts.doubt = lambda shard_id: doubt(shard_id) if gate.wait(10) else None  # type: ignore[method-assign]  # it answers late
+        stand.runtime.shard_started(ORDERS, None)
+        stand.runtime.stop()
+        await until(lambda: stand.runtime._stopping)
+        gate.set()
+
+    stand = told(story)
+    assert stand.pool.seats == {}
+    assert stand.starts.forgotten == ["shard-0"]
 
 
 def test_a_start_is_not_forgotten_by_a_shard_that_was_lost() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streamheal.core.messages import At, Cause, Failed, WorkerDied
+from streamheal.core.messages import At, Cause, Done, Failed, WorkerDied
 
 from .stand import line, standing, until
 
@@ -134,6 +134,29 @@ async def test_a_process_that_is_stopped_again_and_again_is_replaced_and_nobody_
         await ear.until(lambda: ear.open == 0)
         (died,) = ear.of(WorkerDied)
         assert (died.by_us, len(died.running), ear.deaths, ear.aside) == (True, 1, ["stopped"], {})
+
+
+async def test_a_cell_that_is_stopped_again_and_again_is_replaced_and_nobody_is_blamed(tmp_path: Path) -> None:
+    async with standing(tmp_path, UNTIL_TOLD) as stand:
+        ear = await stand.ear(heal=True).start()
+        ear._heal = False
+        ear.bring(1, line([1]), ask=(0,))
+        await ear.span_done(1)
+        ear._heal = True
+        ear.seat.run_alone(At(1, 0), 2, fresh=True)
+        await until(stand.effects)
+        (cell,) = stand.pool.cells._live
+
+        def stop() -> bool:
+            if not cell.dead.is_set():
+                os.kill(cell.pid, signal.SIGSTOP)
+            return cell.dead.is_set()
+
+        await until(stop)
+        (tmp_path / "go").touch()
+        await ear.until(lambda: ear.of(Done))
+        assert [failed.cause for failed in ear.of(Failed)] == [Cause.SUSPECTED, Cause.THROTTLED]
+        assert ear.aside == {}
 
 
 async def test_a_record_that_stops_its_own_process_is_found(tmp_path: Path) -> None:

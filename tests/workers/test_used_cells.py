@@ -173,6 +173,18 @@ async def test_a_deadline_in_a_used_cell_is_the_records_own(tmp_path: Path) -> N
         assert len(set(pids(stand))) == 1
 
 
+@pytest.mark.parametrize("own_session", [False, True])
+async def test_a_program_that_prints_without_end_holds_up_nobody(tmp_path: Path, own_session: bool) -> None:
+    """0 succeeds and leaves it behind, still printing when its cell is ended, or even after that."""
+    act = f"if n == 0: subprocess.Popen(['yes', 'x' * 60], start_new_session={own_session}); time.sleep(0.1)"
+    code = "import subprocess\n" + CODES["plain"].replace("ACT", act)
+    async with standing(tmp_path, code, cells_max=1) as stand:
+        ear = await asked(stand, 2)
+        alone(ear, 0, 1)
+        await ear.until(lambda: len(ear.of(Done)) == 2)
+        assert len(set(pids(stand))) == 2
+
+
 async def test_a_used_cell_serves_no_other_shard(tmp_path: Path) -> None:
     async with standing(tmp_path, CODES["plain"].replace("ACT", ""), cells_max=1) as stand:
         one = await asked(stand, 1)
