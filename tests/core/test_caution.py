@@ -255,11 +255,11 @@ def test_caution_ends_with_the_marks_with_what_was_open_or_where_nothing_is_left
     """However what can have been open was settled: done, set aside or filtered."""
     ledger = Ledger()
     ledger.behind = Position(5)
-    marked = Spot(Policy(), 1, [Position(5)])
+    marked = Spot(Policy(), 1, [Position(5)], explained=True)
     marked.look(ledger, safe=Position(5), kept=Position(5))
     assert marked.past
 
-    unmarked = Spot(Policy(open_records_max=10_000, uncounted_max=2), 2, [])
+    unmarked = Spot(Policy(open_records_max=10_000, uncounted_max=2), 2, [], explained=True)
     ledger.done, ledger.quarantined, ledger.filtered = 39_997, 1, 1
     unmarked.look(ledger, safe=None, kept=None)
     assert not unmarked.past
@@ -267,7 +267,7 @@ def test_caution_ends_with_the_marks_with_what_was_open_or_where_nothing_is_left
     unmarked.look(ledger, safe=None, kept=None)
     assert unmarked.past
 
-    at_tip = Spot(Policy(), 2, [])
+    at_tip = Spot(Policy(), 2, [], explained=True)
     at_tip.look(Ledger(), safe=None, kept=None, at_tip=True)
     assert at_tip.past
 

@@ -96,7 +96,7 @@ def test_a_cell_that_is_not_free_is_asked_for_again_the_longer_it_takes_the_more
     """After a tenth of a second at first, and then of the time waited so far: the cell may hang until its deadline."""
     policy = calm(cells_max=1)
     host = Host(policy)
-    assert host.take_cell("another", 0.0)
+    assert host.take_cell("another", 0.0, fresh=True)
     story = Telling(policy=policy, host=host)
     story.dies(3, now=100.0)
     assert story.wakes() == 100.1
@@ -185,7 +185,7 @@ def test_whoever_waits_for_a_cell_after_its_last_try_is_convicted_by_a_witness_m
     assert story.another_succeeds(now=1.2) == [RunAlone(at(3))]
     story.the_rest_is_done(1.25)
     story.fails(3, now=1.5, alone=True)
-    assert host.take_cell("another", 0.0)
+    assert host.take_cell("another", 0.0, fresh=True)
     assert story.ticks(2.5) == []
     assert story.another_succeeds(now=3.0) == [Quarantine(at(3), Verdict.WITNESSED, 1.2, 3.0)]
     assert story.another_succeeds(now=3.2) == []
