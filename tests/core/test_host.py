@@ -61,3 +61,25 @@ def test_whoever_holds_all_cells_will_hear_itself_when_one_is_free() -> None:
     assert host.holds_all_cells("a")
     host.give_cell_back("a")
     assert not host.holds_all_cells("a")
+
+
+def test_a_shard_goes_on_in_the_cell_its_own_left_well_for_two_seconds_though_others_are_in_line() -> None:
+    host = Host(Policy(cells_max=1))
+    assert host.take_cell("a", 1.0, fresh=False)
+    assert not host.take_cell("b", 1.5, fresh=False)
+    host.give_cell_back("a", well_at=2.9)
+    assert host.take_cell("a", 2.9, fresh=False)
+    host.give_cell_back("a", well_at=3.0)
+    assert not host.take_cell("a", 3.0, fresh=False)
+    assert host.take_cell("b", 3.0, fresh=False)
+
+
+def test_a_shard_that_leaves_and_comes_back_at_once_stands_in_line() -> None:
+    """Its turn went with it."""
+    host = Host(Policy(cells_max=1))
+    assert host.take_cell("a", 1.0, fresh=False)
+    assert not host.take_cell("b", 1.5, fresh=False)
+    host.give_cell_back("a", well_at=2.0)
+    host.left("a", set())
+    assert not host.take_cell("a", 2.0, fresh=False)
+    assert host.take_cell("b", 2.0, fresh=False)

@@ -218,6 +218,21 @@ def test_a_gap_between_successes_counts_once_however_many_end_it() -> None:
     assert story.another_succeeds(now=80.0) == [Quarantine(at(3), Verdict.THINLY, 1.0, 80.0)]
 
 
+def test_a_gap_that_ended_while_it_ran_alone_again_counts_as_soon_as_that_fails_too() -> None:
+    """Nobody has to succeed once more: on a quiet shard that may take hours."""
+    story = Telling(policy=calm(pause_s_min=1.0))
+    story.fails(3, now=1.0)
+    assert story.another_succeeds(now=20.0) == [RunAlone(at(3))]
+    for failed_at in (30.0, 50.0):
+        story.fails(3, now=failed_at, alone=True)
+        assert story.another_succeeds(now=failed_at + 10) == [RunAlone(at(3))]
+    story.the_rest_is_done(61.0)
+    story.fails(3, now=70.0, alone=True)
+    assert story.ticks(75.0) == [RunAlone(at(3))]
+    assert story.another_succeeds(now=80.0) == []
+    assert story.fails(3, now=90.0, alone=True) == [Quarantine(at(3), Verdict.THINLY, 1.0, 80.0)]
+
+
 def test_a_try_before_the_first_success_lies_between_no_two() -> None:
     """An outage from the start on would explain it."""
     story = Telling(policy=CALM)
