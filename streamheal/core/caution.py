@@ -27,9 +27,9 @@ _BATCH_RECORDS_MAX = 10_000
 class Spot:
     """Where hosts have died in a shard, as far as it is known, and whether we are past it.
 
-    With marks, the spot is where they are: past it, each of them is settled, and a checkpoint lies behind
-    them. Before that the next life would come to them again, and have forgotten what became of them: two
-    records that kill hosts, with no checkpoint between them, would do so in turns for ever.
+    With marks, the spot is where they are: past it, a checkpoint lies behind the last, so that all of them are
+    settled, or never came again. Before that the next life would come to them again, and have forgotten what
+    became of them: two records that kill hosts, with no checkpoint between them, would do so in turns for ever.
     Without, it may be anywhere among the records that the life before can have had open. So it may where
     the last host to die has made no marks, because it was past its own spot, or where more have died
     than one record explains. Where all that there is has been read and settled, whatever was open then
@@ -39,18 +39,14 @@ class Spot:
         past: Nothing speaks for caution any more; it does not come back.
     """
 
-    def __init__(self, policy: Policy, starts: int, marks: Iterable[Position], explained: bool = True) -> None:
-        self._marks = set(marks)
-        self._last = max(self._marks, default=None)  # until it is checkpointed
+    def __init__(self, policy: Policy, starts: int, marks: Iterable[Position], explained: bool) -> None:
+        self._last = max(marks, default=None)  # the last mark, until a checkpoint lies behind it
         open_max = policy.open_records_max + (policy.uncounted_max + 1) * _BATCH_RECORDS_MAX
         # Unmarked, marked, alone as often as it takes; and this life.
         starts_of_one = _STARTS + policy.crashes_alone_min + 1
-        explained = bool(self._marks) and explained and starts <= starts_of_one
+        explained = self._last is not None and explained and starts <= starts_of_one
         self._records = open_max if starts >= _STARTS and not explained else 0
-        self.past = not (self._marks or self._records)
-
-    def settled(self, position: Position) -> None:
-        self._marks.discard(position)
+        self.past = self._last is None and not self._records
 
     def look(self, ledger: Ledger, *, safe: Position | None, kept: Position | None, at_tip: bool = False) -> None:
         """
@@ -58,19 +54,15 @@ class Spot:
             safe: How far the shard may be checkpointed.
             kept: How far it was, in this life.
         """
-        watermark = ledger.watermark()
-        if self._marks and watermark is not None:
-            # A mark that never comes again (the stream has forgotten the record) is passed like this.
-            self._marks = {position for position in self._marks if position > watermark}
         if ledger.done + ledger.quarantined + ledger.filtered >= self._records:
             self._records = 0
         if at_tip and not ledger.in_flight and not ledger.unreported:
-            self._marks, self._records = set(), 0
+            self._records = 0
             if safe == kept:
                 self._last = None  # there is no such record any more
         if self._last is not None and kept is not None and kept >= self._last:
             self._last = None
-        self.past = self._last is None and not (self._marks or self._records)
+        self.past = self._last is None and not self._records
 
 
 class Solitude:

@@ -292,7 +292,7 @@ class Healer:
         assert (case.phase is Phase.ALONE) if event.alone else (case.phase in IN_WORKER), f"{event}: {case.phase}"
         tried = case.phase is not Phase.QUEUED
         if event.alone:
-            self._trouble.cell_ended(case, culprit=False, now=now, well=True)
+            self._trouble.cell_ended(case, culprit=False, well=True, now=now)
             self._said.append(Settle(case.at))
         self._settle_well(case, event.filtered)
         if tried and not event.filtered:
@@ -300,7 +300,6 @@ class Healer:
 
     def _settles(self, case: Case) -> None:
         self._trouble.close(case)
-        self._spot.settled(case.position)
         self._progress.settled()
 
     def _settle_well(self, case: Case, filtered: bool) -> None:

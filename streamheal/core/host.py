@@ -92,7 +92,7 @@ class Host:
 
     # -- cells -------------------------------------------------------------------------
 
-    def take_cell(self, shard_id: str, now: float, *, fresh: bool = True) -> bool:
+    def take_cell(self, shard_id: str, now: float, *, fresh: bool) -> bool:
         """Whether the shard may run one record alone now. If not, it is in line, and asks again."""
         free = self._cells_max - sum(self._cells.values())
         ahead = self._in_line.index(shard_id) if shard_id in self._in_line else len(self._in_line)

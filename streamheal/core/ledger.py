@@ -39,7 +39,7 @@ class Span:
         opens: list[Case | Named] = [case for case in self.cases.values() if case is not None]
         if self.first_open is not None:
             opens.append(self.first_open)
-        return opens[0] if len(opens) == 1 else min(opens, key=_place)
+        return min(opens, key=_place)
 
 
 class Ledger:

@@ -99,7 +99,8 @@ class Trouble:
             # What others left in a used cell may have done this, so that it explains no death; and who is to try
             # again later has not shown yet what it does alone. Poison is final.
             tells = cause is Cause.POISON or not (event.used or cause is Cause.THROTTLED)
-            self.cell_ended(case, culprit=cause in (Cause.CRASHED, Cause.OVERRAN) if tells else None, now=now)
+            culprit = cause in (Cause.CRASHED, Cause.OVERRAN) if tells else None
+            self.cell_ended(case, culprit=culprit, well=False, now=now)
         if cause is Cause.POISON:
             self._set_aside(case, Verdict.SAID_SO)
             return
@@ -175,7 +176,7 @@ class Trouble:
             if case.phase is Phase.RETRYING:  # the word did not arrive, or what came of it was not heard
                 self.cases.move(case, Phase.WAITING, now)
 
-    def cell_ended(self, case: Case, *, culprit: bool | None, now: float, well: bool = False) -> None:
+    def cell_ended(self, case: Case, *, culprit: bool | None, well: bool, now: float) -> None:
         """`culprit`: of the death it is suspected of; None: this run cannot tell."""
         self._alone.discard(case)
         self._host.give_cell_back(self._shard_id, now if well else None)

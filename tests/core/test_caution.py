@@ -212,6 +212,20 @@ def test_or_where_there_is_nothing_beyond_that_could_be_checkpointed() -> None:
     assert not healer.cautious
 
 
+def test_but_not_before_what_there_is_has_been_checkpointed() -> None:
+    """The next life would begin before it, and with the mark."""
+    policy = Policy(checkpoint_s=0.0)
+    healer = Healer("shard", policy, Host(policy), starts=2, marked=[Position(70)])
+    healer.begin()
+    healer.handle(SpanArrived(1, 10), 0.0)
+    healer.handle(SpanDone(1, 10, Position(10)), 0.1)
+    healer.handle(Signal.AT_TIP, 0.2)
+    assert healer.cautious
+    healer.handle(Checkpointed(Position(10)), 0.3)
+    healer.handle(Signal.AT_TIP, 0.4)
+    assert not healer.cautious
+
+
 def test_one_that_killed_hosts_is_a_reason_for_caution_until_a_checkpoint_has_passed_it() -> None:
     """A host that dies before, of another, would have forgotten it, and begin with its four deaths again."""
     life = Life({5: 2})
@@ -222,6 +236,14 @@ def test_one_that_killed_hosts_is_a_reason_for_caution_until_a_checkpoint_has_pa
     life.the_rest_is_done(0.6)
     assert life.healer.cautious
     life.healer.handle(Checkpointed(Position(10)), 0.7)
+    assert not life.healer.cautious
+
+
+def test_of_several_marks_a_checkpoint_must_lie_behind_the_last() -> None:
+    life = Life({3: 0, 7: 0})
+    life.healer.handle(Checkpointed(Position(6)), 0.2)
+    assert life.healer.cautious
+    life.healer.handle(Checkpointed(Position(7)), 0.3)
     assert not life.healer.cautious
 
 
@@ -255,11 +277,11 @@ def test_caution_ends_with_the_marks_with_what_was_open_or_where_nothing_is_left
     """However what can have been open was settled: done, set aside or filtered."""
     ledger = Ledger()
     ledger.behind = Position(5)
-    marked = Spot(Policy(), 1, [Position(5)])
+    marked = Spot(Policy(), 1, [Position(5)], explained=True)
     marked.look(ledger, safe=Position(5), kept=Position(5))
     assert marked.past
 
-    unmarked = Spot(Policy(open_records_max=10_000, uncounted_max=2), 2, [])
+    unmarked = Spot(Policy(open_records_max=10_000, uncounted_max=2), 2, [], explained=True)
     ledger.done, ledger.quarantined, ledger.filtered = 39_997, 1, 1
     unmarked.look(ledger, safe=None, kept=None)
     assert not unmarked.past
@@ -267,7 +289,7 @@ def test_caution_ends_with_the_marks_with_what_was_open_or_where_nothing_is_left
     unmarked.look(ledger, safe=None, kept=None)
     assert unmarked.past
 
-    at_tip = Spot(Policy(), 2, [])
+    at_tip = Spot(Policy(), 2, [], explained=True)
     at_tip.look(Ledger(), safe=None, kept=None, at_tip=True)
     assert at_tip.past
 
@@ -281,5 +303,6 @@ def test_a_suspect_of_whom_no_death_alone_is_known_begins_with_none() -> None:
     healer.handle(SpanCounted(1, 10), 0.1)
     said = healer.handle(Failed(record(5), Cause.SUSPECTED, 0.2, 0.2), 0.2)
     assert said == [RunAlone(at(5), solitary=True)]
+    healer.handle(Witnessed(0.1, 0.25), 0.25)
     healer.handle(Failed(record(5), Cause.CRASHED, 0.3, 0.4, alone=True), 0.4)
     assert RunAlone(at(5), solitary=True) in healer.handle(Witnessed(0.5, 0.6), 0.6)

@@ -37,16 +37,16 @@ def test_a_death_is_unexplained_once_all_its_suspects_were_alone_and_none_was_it
 def test_a_shard_that_leaves_takes_all_of_it_along() -> None:
     """Its cell, its place in line, its failures and its deaths; also such as another has explained since."""
     host = Host(Policy(cells_max=2))
-    assert host.take_cell("a", 0.0)
-    assert host.take_cell("b", 0.0)
-    assert not host.take_cell("b", 0.0)
-    assert not host.take_cell("c", 0.0)
+    assert host.take_cell("a", 0.0, fresh=True)
+    assert host.take_cell("b", 0.0, fresh=True)
+    assert not host.take_cell("b", 0.0, fresh=True)
+    assert not host.take_cell("c", 0.0, fresh=True)
     host.failing("b", 1)
     host.died(1, "b", suspects=1, now=10.0)
     host.died(2, "b", suspects=0, now=10.0)
 
     host.left("b", {1, 7})
-    assert host.take_cell("c", 0.0)
+    assert host.take_cell("c", 0.0, fresh=True)
     assert not host.suspects_an_outage("a", since=0.0)
     host.heard(1, culprit=False, now=11.0)
     assert host.unexplained("b", since=0.0) == 0
@@ -55,9 +55,31 @@ def test_a_shard_that_leaves_takes_all_of_it_along() -> None:
 def test_whoever_holds_all_cells_will_hear_itself_when_one_is_free() -> None:
     host = Host(Policy(cells_max=2))
     assert not host.holds_all_cells("a")
-    host.take_cell("a", 0.0)
+    host.take_cell("a", 0.0, fresh=True)
     assert not host.holds_all_cells("a")
-    host.take_cell("a", 0.0)
+    host.take_cell("a", 0.0, fresh=True)
     assert host.holds_all_cells("a")
     host.give_cell_back("a")
     assert not host.holds_all_cells("a")
+
+
+def test_a_shard_goes_on_in_the_cell_its_own_left_well_for_two_seconds_though_others_are_in_line() -> None:
+    host = Host(Policy(cells_max=1))
+    assert host.take_cell("a", 1.0, fresh=False)
+    assert not host.take_cell("b", 1.5, fresh=False)
+    host.give_cell_back("a", well_at=2.9)
+    assert host.take_cell("a", 2.9, fresh=False)
+    host.give_cell_back("a", well_at=3.0)
+    assert not host.take_cell("a", 3.0, fresh=False)
+    assert host.take_cell("b", 3.0, fresh=False)
+
+
+def test_a_shard_that_leaves_and_comes_back_at_once_stands_in_line() -> None:
+    """Its turn went with it."""
+    host = Host(Policy(cells_max=1))
+    assert host.take_cell("a", 1.0, fresh=False)
+    assert not host.take_cell("b", 1.5, fresh=False)
+    host.give_cell_back("a", well_at=2.0)
+    host.left("a", set())
+    assert not host.take_cell("a", 2.0, fresh=False)
+    assert host.take_cell("b", 2.0, fresh=False)

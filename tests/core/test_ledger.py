@@ -54,6 +54,18 @@ def test_the_watermark_stands_before_the_first_open_record() -> None:
     assert ledger.first_open() is None
 
 
+def test_it_stands_before_the_first_in_the_stream_and_not_before_the_first_to_get_into_trouble() -> None:
+    """Also where a later span was settled before: 8 failed, then 4, then 6."""
+    ledger = Ledger()
+    ledger.open(0, 500)
+    ledger.count(0, 10)
+    for nth in (7, 3, 5):
+        ledger.add(Case(named(0, nth), Phase.WAITING))
+    ledger.report(0, 10, Position(10), 0)
+    assert ledger.watermark() == Position(3)
+    assert ledger.first_open_known() == At(0, 3)
+
+
 def test_a_span_without_records_is_passed_and_moves_nothing() -> None:
     ledger = Ledger()
     ledger.open(0, 2)

@@ -137,6 +137,32 @@ def test_many_that_hang_are_left_over_although_their_last_tries_alone_take_their
     assert [decision.verdict for decision in found] == [Verdict.LEFT_OVER] * 20
 
 
+def test_whoever_dies_in_fresh_cells_is_left_over_and_what_happened_in_used_ones_is_not_told() -> None:
+    """Others succeeded too far from their deaths to convict them, but they have followed them."""
+    story = Telling(policy=Policy(attempts_max=1, patience_s=60.0))
+    story.dies(3, 4, now=1.0)
+    for sequence in (3, 4):
+        story.fails(sequence, 2.0, Cause.CRASHED, likeness=f"signal {sequence}", used=True)
+    assert story.another_succeeds(now=10.0) == [RunAlone(at(3)), RunAlone(at(4))]
+    for failed_at in (18.0, 28.0):
+        for sequence in (3, 4):
+            story.fails(sequence, failed_at, Cause.CRASHED, likeness=f"signal {sequence}", alone=True)
+        if failed_at < 20.0:
+            assert story.another_succeeds(now=20.0) == [RunAlone(at(3)), RunAlone(at(4))]
+            story.the_rest_is_done(20.1)
+    found = []
+    while not found and (now := story.wakes()) < 100.0:
+        for decision in story.happens(Signal.TICKED, now):
+            if isinstance(decision, RunAlone):
+                sequence = decision.at.nth + 1
+                said = story.fails(sequence, now, Cause.CRASHED, likeness=f"signal {sequence}", alone=True)
+                found += verdicts(said)
+    assert found == [
+        Quarantine(at(3), Verdict.LEFT_OVER, 18.0, 20.0),
+        Quarantine(at(4), Verdict.LEFT_OVER, 18.0, 20.0),
+    ]
+
+
 def test_whoever_failed_now_like_this_now_like_that_is_not_left_over() -> None:
     story = Telling(policy=Policy(attempts_max=1, patience_s=60.0))
     story.fails(3, now=1.0, likeness="something else")
@@ -219,3 +245,20 @@ def test_trouble_in_another_shard_and_no_success_anywhere_is_an_outage_too() -> 
     for until in range(2, 400, 5):
         for story in stories:
             assert story.keeps_failing_alone(10, now=until - 5.0, until=float(until)) == []
+
+
+def test_whether_the_others_fare_better_is_asked_the_more_rarely_the_longer_it_takes() -> None:
+    """After a second at first, and then after a tenth of the time waited so far."""
+    policy = Policy(attempts_max=1, patience_s=60.0, pause_s_min=1e6, pause_s_max=1e6, checkpoint_s=1e9)
+    host = Host(policy)
+    story = Telling(policy=policy, host=host)
+    host.failing("another", 1)
+    story.the_rest_is_done(0.9, 10)
+    story.fails(10, now=1.0)
+    assert story.wakes() == 61.0
+    assert story.ticks(61.0) == []
+    assert story.wakes() == 62.0
+    story.happens(Signal.TICKED, 161.0)
+    assert story.wakes() == 171.0
+    host.failing("another", 0)
+    assert story.ticks(171.0) == [RunAlone(at(10))]

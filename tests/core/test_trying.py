@@ -96,7 +96,7 @@ def test_a_cell_that_is_not_free_is_asked_for_again_the_longer_it_takes_the_more
     """After a tenth of a second at first, and then of the time waited so far: the cell may hang until its deadline."""
     policy = calm(cells_max=1)
     host = Host(policy)
-    assert host.take_cell("another", 0.0)
+    assert host.take_cell("another", 0.0, fresh=True)
     story = Telling(policy=policy, host=host)
     story.dies(3, now=100.0)
     assert story.wakes() == 100.1
@@ -185,7 +185,7 @@ def test_whoever_waits_for_a_cell_after_its_last_try_is_convicted_by_a_witness_m
     assert story.another_succeeds(now=1.2) == [RunAlone(at(3))]
     story.the_rest_is_done(1.25)
     story.fails(3, now=1.5, alone=True)
-    assert host.take_cell("another", 0.0)
+    assert host.take_cell("another", 0.0, fresh=True)
     assert story.ticks(2.5) == []
     assert story.another_succeeds(now=3.0) == [Quarantine(at(3), Verdict.WITNESSED, 1.2, 3.0)]
     assert story.another_succeeds(now=3.2) == []
@@ -216,6 +216,21 @@ def test_a_gap_between_successes_counts_once_however_many_end_it() -> None:
     assert story.another_succeeds(now=60.0) == [RunAlone(at(3))]
     story.fails(3, now=70.0, alone=True)
     assert story.another_succeeds(now=80.0) == [Quarantine(at(3), Verdict.THINLY, 1.0, 80.0)]
+
+
+def test_a_gap_that_ended_while_it_ran_alone_again_counts_as_soon_as_that_fails_too() -> None:
+    """Nobody has to succeed once more: on a quiet shard that may take hours."""
+    story = Telling(policy=calm(pause_s_min=1.0))
+    story.fails(3, now=1.0)
+    assert story.another_succeeds(now=20.0) == [RunAlone(at(3))]
+    for failed_at in (30.0, 50.0):
+        story.fails(3, now=failed_at, alone=True)
+        assert story.another_succeeds(now=failed_at + 10) == [RunAlone(at(3))]
+    story.the_rest_is_done(61.0)
+    story.fails(3, now=70.0, alone=True)
+    assert story.ticks(75.0) == [RunAlone(at(3))]
+    assert story.another_succeeds(now=80.0) == []
+    assert story.fails(3, now=90.0, alone=True) == [Quarantine(at(3), Verdict.THINLY, 1.0, 80.0)]
 
 
 def test_a_try_before_the_first_success_lies_between_no_two() -> None:

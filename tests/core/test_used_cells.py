@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from streamheal.core.host import Host
 from streamheal.core.messages import (
     CallHuman,
     Cause,
@@ -79,6 +80,18 @@ def test_a_death_that_its_suspect_repeats_in_a_fresh_cell_is_explained() -> None
         story.another_succeeds(now + 2)
         assert Order.STOP_SHARD not in story.fails(death, now + 3, Cause.CRASHED, alone=True)
         story.another_succeeds(now + 4)
+
+
+def test_after_a_failure_alone_the_next_cell_is_anothers_who_is_in_line() -> None:
+    """To go on where one has succeeded costs nothing. 3 died, so that 4 needs a new process as the other does."""
+    policy = Policy(cells_max=1)
+    host = Host(policy)
+    story = Telling(policy=policy, host=host)
+    assert suspect_runs(3) in story.dies(3, now=1.0)
+    assert not host.take_cell("another", 1.1, fresh=False)
+    story.dies(4, now=1.2, death=2)
+    assert story.fails(3, now=1.3, cause=Cause.CRASHED, used=True) == []
+    assert host.take_cell("another", 1.3, fresh=False)
 
 
 def test_poison_in_a_used_cell_is_poison_and_the_death_has_one_suspect_less() -> None:
