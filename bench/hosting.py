@@ -38,7 +38,7 @@ class NoStarts:
     def count(self, shard_id: str, position: Position | None) -> int:
         return self._starts
 
-    def forget(self, shard_id: str, position: Position | None, count: int) -> None: ...
+    def take_back(self, shard_id: str, position: Position | None, count: int) -> None: ...
 
     def doubt(self, shard_id: str) -> bool:
         return False
