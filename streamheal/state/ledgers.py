@@ -2,7 +2,7 @@
 
     kind                        key                          value
     APPLICATION#checkpoint      STREAM/SHARD                 {"sequence", "sub_sequence", "ended", "began"}
-    APPLICATION#start           STREAM/SHARD                 {"checkpoint", "count", "doubt"}
+    APPLICATION#start           STREAM/SHARD                 {"checkpoint", "count", "by", "doubt"}
     APPLICATION#running         STREAM/SHARD                 see `marks.py`
     APPLICATION#replay          REPLAY                       {"selection", "records", "finished", "outcomes"}
     APPLICATION#replay-ids      REPLAY/CHUNK                 {"ids", "outcomes"}
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -110,20 +111,25 @@ _SOMEBODY = Position(0)
 
 
 class Starts:
-    """What a host must know of its earlier lives. Blocking."""
+    """What a host must know of its earlier lives; an object for each life. Blocking."""
 
     def __init__(self, state: State, application: str, stream: str) -> None:
         self._rows = Rows(state, f"{application}#start")
         self._prefix = f"{stream}/"
+        self._life = uuid.uuid4().hex
 
     def count(self, shard_id: str, position: Position | None) -> int:
-        """How often a host began from this very checkpoint, this time included; written down first."""
+        """How often a host began from this very checkpoint, this time included; written down first.
+
+        A life counts once, though the answer to its write was lost, and it writes again.
+        """
         at = _at(position)
 
         def one_more(value: dict[str, Any]) -> dict[str, Any]:
             before = value.get("count") if value.get("checkpoint") == at else 0
             # What is there may be of another version, or damaged: that must not keep a shard from starting.
-            return {**value, "checkpoint": at, "count": before + 1 if isinstance(before, int) and before > 0 else 1}
+            count = before + (value.get("by") != self._life) if isinstance(before, int) and before > 0 else 1
+            return {**value, "checkpoint": at, "count": count, "by": self._life}
 
         return int(self._rows.change(self._prefix + shard_id, one_more)["count"])
 
@@ -133,7 +139,7 @@ class Starts:
         ours = {"checkpoint": _at(position), "count": count}
 
         def one_less(value: dict[str, Any]) -> dict[str, Any]:
-            return {**value, "count": count - 1} if ours.items() <= value.items() else value
+            return {**value, "count": count - 1, "by": None} if ours.items() <= value.items() else value
 
         self._rows.change(self._prefix + shard_id, one_less)
 

@@ -110,7 +110,7 @@ class Hosts:
         if not stream.suspects:
             return
         kept = healer._progress.kept  # what the engine keeps may not have been heard of yet
-        # A start whose answer was lost is counted twice: that makes it more cautious, and never less.
+        # What a state that fails has kept of starts may make a host more cautious, and never less.
         explained = stream.explained and stream.lives_here <= LIVES_EXPLAINED and not self._world.spec.fails
         if kept is None or not explained:
             return

@@ -122,10 +122,19 @@ def test_a_shard_left_in_order_is_begun_as_if_that_start_had_not_been(state: Sql
 
 
 def test_a_host_that_leaves_in_order_does_not_take_back_the_starts_of_those_that_died(state: SqliteState) -> None:
-    starts = Starts(state, "shop-orders", "orders")
-    assert [starts.count(SHARD, FAR), starts.count(SHARD, FAR)] == [1, 2]
+    died, starts = Starts(state, "shop-orders", "orders"), Starts(state, "shop-orders", "orders")
+    assert [died.count(SHARD, FAR), starts.count(SHARD, FAR)] == [1, 2]
     starts.take_back(SHARD, FAR, 2)
     starts.take_back(SHARD, FAR, 2)  # the answer to the first was lost
+    assert Starts(state, "shop-orders", "orders").count(SHARD, FAR) == 2
+
+
+def test_a_host_counts_once_though_the_answer_was_lost_and_it_counts_again(state: SqliteState) -> None:
+    """It would be cautious for its own sake. Where it has taken its start back, it counts anew."""
+    starts = Starts(state, "shop-orders", "orders")
+    assert [starts.count(SHARD, FAR), starts.count(SHARD, FAR)] == [1, 1]
+    starts.take_back(SHARD, FAR, 1)
+    assert starts.count(SHARD, FAR) == 1
     assert Starts(state, "shop-orders", "orders").count(SHARD, FAR) == 2
 
 
@@ -135,7 +144,7 @@ def test_what_the_next_host_has_counted_meanwhile_stands(state: SqliteState) -> 
     assert old.count(SHARD, FAR) == 1
     assert new.count(SHARD, FAR) == 2
     old.take_back(SHARD, FAR, 1)
-    assert new.count(SHARD, FAR) == 3
+    assert Starts(state, "shop-orders", "orders").count(SHARD, FAR) == 3
 
 
 def test_doubt_outlives_the_host_and_its_starts(state: SqliteState) -> None:

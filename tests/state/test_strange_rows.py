@@ -78,7 +78,7 @@ def test_a_start_is_counted_whatever_is_there(state: SqliteState, value: dict[st
     starts = Starts(state, "app", "orders")
     first = starts.count(SHARD, Position(4711))
     assert first >= 1
-    assert starts.count(SHARD, Position(4711)) == first + 1
+    assert Starts(state, "app", "orders").count(SHARD, Position(4711)) == first + 1
     assert isinstance(starts.doubt(SHARD), Position | None)
     starts.take_back(SHARD, Position(4711), first + 1)
 
