@@ -320,18 +320,24 @@ def test_a_suspect_waits_for_its_own_worker_and_not_for_ever() -> None:
     cautious(story, left_by_the_dead(3))
 
 
+async def beside_one_marked_alone(stand: Stand, seat: FakeSeat, state: Gated) -> FakeSeat:
+    """The seat of another shard, while 3 runs alone in the host. What is written of the first waits at the gate."""
+    state.gated = "orders/shard-0"
+    await stand.started(Shard("shard-1", "orders"))
+    stand.bring(1, 2, 3)
+    stand.bring(1, shard_id="shard-1")
+    the_suspects_turn_comes(seat)
+    await until(lambda: seat.permitted)
+    state.gate.clear()
+    return stand.pool.seats["shard-1"]
+
+
 def test_nobody_runs_beside_one_who_is_marked_alone_though_its_shard_is_lost() -> None:
     """Should this host die now, the next would believe that nothing else ran in it."""
 
     async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
-        stand.starts.before, state.gated = 0, "orders/shard-0"
-        await stand.started(Shard("shard-1", "orders"))
-        other = stand.pool.seats["shard-1"]
-        stand.bring(1, 2, 3)
-        stand.bring(1, shard_id="shard-1")
-        the_suspects_turn_comes(seat)
-        await until(lambda: seat.permitted)
-        state.gate.clear()
+        stand.starts.before = 0
+        other = await beside_one_marked_alone(stand, seat, state)
         stand.runtime.lease_lost("shard-0")
         other.listener.intends((named(1),))
         await until(lambda: state.at_gate)
@@ -376,14 +382,7 @@ def test_who_is_tried_alone_again_before_its_mark_is_gone_has_the_host_for_itsel
 
 def test_nobody_runs_beside_one_whose_next_cell_could_not_begin_before_its_mark_was_gone() -> None:
     async def story(stand: Stand, seat: FakeSeat, state: Gated) -> None:
-        state.gated = "orders/shard-0"
-        await stand.started(Shard("shard-1", "orders"))
-        other = stand.pool.seats["shard-1"]
-        stand.bring(1, 2, 3)
-        stand.bring(1, shard_id="shard-1")
-        the_suspects_turn_comes(seat)
-        await until(lambda: seat.permitted)
-        state.gate.clear()
+        other = await beside_one_marked_alone(stand, seat, state)
         seat.listener.happened(Failed(named(3), Ended.CRASHED, 0.0, 0.0, alone=True))
         await until(lambda: state.at_gate)
         seat.listener.happened(Failed(named(3), Ended.THROTTLED, 0.0, 0.0, alone=True))
