@@ -265,7 +265,7 @@ class Coroutines(Worker):
         if not filtered:
             if sampled:
                 lanes.took.tell(began, monotonic())
-            self._witness(lanes, began)
+            lanes.witnesses.saw(began)
         return lanes.done(span, nth, key, filtered)
 
     async def _failed(self, crew: Crew, number: int, error: BaseException, began: float, tail: Tail) -> None:
@@ -276,12 +276,6 @@ class Coroutines(Worker):
         crew.lanes.failed(span, nth, key, self._failure(crew, number, error, began, tail.take()))
         crew.current[number] = None
         await _not_cancelled()
-
-    def _witness(self, lanes: Lanes, began: float) -> None:
-        if lanes.witnesses.timing:
-            lanes.witnesses.succeeded(began)
-        else:
-            lanes.witnesses.began, lanes.witnesses.ended = began, None
 
     async def _run_cautiously(self, crew: Crew, number: int, item: Item, tail: Tail) -> None:
         """One record, with a mark for as long as its coroutine is being resumed."""
@@ -301,7 +295,7 @@ class Coroutines(Worker):
         else:
             self.journal.marks[mark] = FILTERED if filtered else DONE
             if not filtered:
-                self._witness(lanes, began)
+                lanes.witnesses.saw(began)
             if (following := lanes.done(span, nth, key, filtered)) is not None:
                 lanes.make_ready(following)
         crew.current[number] = None

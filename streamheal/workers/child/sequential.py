@@ -213,8 +213,5 @@ class Sequential(Worker):
         if not filtered:
             if sampled:
                 lanes.took.tell(began, monotonic())
-            if lanes.witnesses.timing:
-                lanes.witnesses.succeeded(began)
-            else:
-                lanes.witnesses.began, lanes.witnesses.ended = began, None
+            lanes.witnesses.saw(began)
         return lanes.done(span, nth, key, filtered)

@@ -233,10 +233,7 @@ class Threads(Worker):
         if not filtered:
             if sampled:
                 lanes.took.tell(began, ended)
-            if lanes.witnesses.timing:
-                lanes.witnesses.succeeded(began)
-            else:
-                lanes.witnesses.began, lanes.witnesses.ended = began, None
+            lanes.witnesses.saw(began)
         return lanes.done(span, nth, key, filtered)
 
     def _failed(self, crew: Crew, item: Item, error: BaseException, began: float, tail: Tail) -> None:
