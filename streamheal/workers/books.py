@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import NamedTuple
 
-from streamheal.core.messages import At, Halted, Named, SpanDone
+from streamheal.core.messages import At, Halted, Named, SpanDone, WorkerDied
 from streamheal.records import Dialect, Position, Record
 from streamheal.workers import wire
 from streamheal.workers.arena import Slot
@@ -283,6 +283,12 @@ class Books:
                     book.states = self._opened_again(book, book.states, owed)
             book.given = False
         return Loss(running, done, counted, stepping)
+
+    def bereaved(self, died: WorkerDied) -> None:
+        """Whoever the core suspects now is in its hand, whether or not a process comes that is told so."""
+        for record in () if died.by_us else died.running:
+            if died.overran or record.at not in died.stood:
+                self.known(record.at).in_hand = True
 
     def _believed(self, journal: Journal) -> list[tuple[int, int]]:
         """Which spans it had counted that nobody has heard of.

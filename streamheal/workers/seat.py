@@ -274,19 +274,12 @@ class ShardSeat(CautiousSeat):
             self.listener.died(record.at, self._attempt(process, record.at, overran))
         kept, again = self._kept(loss)
         late = () if overran is None or self._pool.batches else tuple(sorted(overran))
-        self.listener.happened(
-            WorkerDied(
-                death.number,
-                tuple(loss.running),
-                tuple(loss.done),
-                late,
-                death.running,
-                by_us,
-                kept,
-                again,
-                tuple(record.at for record in loss.running if record.at != loss.stepping) if death.stepping else (),
-            )
+        stood = tuple(record.at for record in loss.running if record.at != loss.stepping) if death.stepping else ()
+        died = WorkerDied(
+            death.number, tuple(loss.running), tuple(loss.done), late, death.running, by_us, kept, again, stood
         )
+        self.books.bereaved(died)
+        self.listener.happened(died)
         if self._halting:
             self.listener.happened(self.books.halted())
 
