@@ -12,6 +12,8 @@ INNOCENT = {"fine", "filtered", "throttle"}
 # Those that kill the whole host: from a lane; from a cell, raising in a lane; from anywhere.
 HOST_KILLERS = ("host_lane", "host_cell", "host", "host")
 GUILTY = {"flaky", "bad", "poison", "hang", "freeze", "crash", "company", "perhaps", *HOST_KILLERS}
+# Each time it runs alone, a cell is taken for a whole deadline, or dies.
+_LONG = {"hang", "freeze", "crash", "company", "perhaps", *HOST_KILLERS}
 
 _SICK = (
     "flaky",  # raises `times` times, then is fine
@@ -95,6 +97,12 @@ class Spec:
     coroutines: bool = False  # what hangs is cancelled; in cautious mode a dead process tells who was at it
     restless: bool = False  # the host may die just after a record was convicted with nobody to ask
     ends: str = "stop"  # told to stop once all is complete; `returns`: the engine does; `caught up`: at the tip
+
+    @property
+    def time_max_s(self) -> float:
+        """By when all that can be settled must be: each that hangs or kills takes a cell two deadlines long."""
+        sick = sum(record.kind in _LONG for records in self.shards for record in records)
+        return 4_000 + 60 * sick / self.policy.cells_max
 
 
 def make(seed: int) -> Spec:

@@ -30,7 +30,7 @@ from tests.simulation.stores import NoThreads, Sealer, SimShelf, SimState
 from tests.simulation.watch import Log, watched
 
 T = TypeVar("T")
-TIME_MAX, STEPS_MAX = 4_000.0, 150_000
+STEPS_MAX = 150_000
 _UNREADY_MAX = 6
 _LOOK_S = 5.0  # how often the runtime looks whether all is done: a world that waits for hours must cost little
 
@@ -336,7 +336,7 @@ class World:
         while True:
             life = Life(self)
             self._life, self.after = life, life.loop.after
-            life.loop.call_at(TIME_MAX, self._end_time)
+            life.loop.call_at(self.spec.time_max_s, self._end_time)
             asyncio._set_running_loop(None)
             try:
                 life.run()
