@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from math import inf
 
 from streamheal.core.caution import Solitude
@@ -31,11 +32,12 @@ class Host:
 
     def __init__(self, policy: Policy | None = None) -> None:
         self.solitude = Solitude()
-        self._cells_max = (policy or Policy()).cells_max
+        self._policy = policy or Policy()
         self._failing: dict[str, int] = {}
         self._succeeded_at = -inf
         self._inquests: dict[int, _Inquest] = {}
         self._unexplained: dict[str, list[float]] = {}
+        self._dying: deque[tuple[int, float]] = deque(maxlen=self._policy.deaths_one_at_a_time)
         self._cells: dict[str, int] = {}
         self._in_line: list[str] = []
         self._turns: dict[str, float] = {}  # since when a shard has its cells
@@ -63,7 +65,7 @@ class Host:
         inquest = self._inquests.setdefault(death, _Inquest(suspects))
         inquest.shards.add(shard_id)
         if not suspects:
-            self._unexplained.setdefault(shard_id, []).append(now)
+            self._stays_unexplained(death, shard_id, now)
 
     def heard(self, death: int, culprit: bool, now: float) -> None:
         """A suspect has been run alone. When all were and none was it, the death stays unexplained."""
@@ -75,7 +77,12 @@ class Host:
             del self._inquests[death]
         elif inquest.left == 0:
             for shard_id in self._inquests.pop(death).shards:
-                self._unexplained.setdefault(shard_id, []).append(now)
+                self._stays_unexplained(death, shard_id, now)
+
+    def _stays_unexplained(self, death: int, shard_id: str, now: float) -> None:
+        self._unexplained.setdefault(shard_id, []).append(now)
+        if all(death != known for known, _ in self._dying):
+            self._dying.append((death, now))
 
     def unexplained(self, shard_id: str, since: float) -> int:
         """Deaths of the shard's processes that no suspect accounts for."""
@@ -85,16 +92,16 @@ class Host:
         self._unexplained[shard_id] = deaths = [at for at in deaths if at >= since]
         return len(deaths)
 
-    def dying_until(self, shard_id: str, deaths: int, within_s: float) -> float:
-        """Until when so many such deaths lie within so long."""
-        found = self._unexplained.get(shard_id, ())
-        return found[-deaths] + within_s if len(found) >= deaths else -inf
+    @property
+    def dying_until(self) -> float:
+        """Until when so many such deaths, whichever shards they hit, say that it may be the program."""
+        return self._dying[0][1] + self._policy.calm_s if len(self._dying) == self._dying.maxlen else -inf
 
     # -- cells -------------------------------------------------------------------------
 
     def take_cell(self, shard_id: str, now: float, *, fresh: bool) -> bool:
         """Whether the shard may run one record alone now. If not, it is in line, and asks again."""
-        free = self._cells_max - sum(self._cells.values())
+        free = self._policy.cells_max - sum(self._cells.values())
         ahead = self._in_line.index(shard_id) if shard_id in self._in_line else len(self._in_line)
         goes_on = not fresh and self._left_well == (shard_id, now) and now < self._turns.get(shard_id, -inf) + _TURN_S
         self._left_well = None
@@ -109,7 +116,7 @@ class Host:
         return True
 
     def holds_all_cells(self, shard_id: str) -> bool:
-        return self._cells.get(shard_id) == self._cells_max
+        return self._cells.get(shard_id) == self._policy.cells_max
 
     def give_cell_back(self, shard_id: str, well_at: float | None = None) -> None:
         """`well_at`: its record has succeeded now, and another may run where it did."""

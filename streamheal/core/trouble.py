@@ -254,11 +254,10 @@ class Trouble:
         if any(case.phase in AT_IT for case in undecided):
             return
         # Where processes die and nobody ran in them, whatever fails alone may be as healthy as any.
-        policy = self._policy
-        dying_until = self._host.dying_until(self._shard_id, policy.deaths_one_at_a_time, policy.calm_s)
-        if now < dying_until:
-            self._look_at = dying_until
-        doubt = self.doubt is not None or now < dying_until
+        dying = now < self._host.dying_until
+        if dying:
+            self._look_at = self._host.dying_until
+        doubt = self.doubt is not None or dying
         for case, verdict in left_over(undecided, self._chain, over_at, doubt):
             self._set_aside(case, verdict, case.first_failed_at if verdict is Verdict.LEFT_OVER else None)
             if verdict is Verdict.NOBODY_ELSE:

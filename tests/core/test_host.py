@@ -34,6 +34,22 @@ def test_a_death_is_unexplained_once_all_its_suspects_were_alone_and_none_was_it
     assert [host.unexplained(shard_id, since=12.0) for shard_id in ("a", "b")] == [1, 1]
 
 
+def test_deaths_without_a_culprit_count_for_all_shards_whichever_they_hit() -> None:
+    """A death that hit two shards is one. 600 s after the first of three the program is beyond doubt."""
+    host = Host(Policy(deaths_one_at_a_time=3, calm_s=600.0))
+    for shard_id in ("a", "b"):
+        host.died(1, shard_id, suspects=0, now=10.0)
+    host.died(2, "b", suspects=1, now=11.0)
+    host.died(3, "c", suspects=0, now=12.0)
+    assert host.dying_until < 0.0
+    host.heard(2, culprit=False, now=20.0)
+    assert host.dying_until == 610.0
+    host.left("b", set())
+    assert host.dying_until == 610.0
+    host.died(4, "a", suspects=0, now=30.0)
+    assert host.dying_until == 612.0
+
+
 def test_a_shard_that_leaves_takes_all_of_it_along() -> None:
     """Its cell, its place in line, its failures and its deaths; also such as another has explained since."""
     host = Host(Policy(cells_max=2))
