@@ -35,7 +35,7 @@ class Hosts:
         self._killers = sum(rec.kind in HOST_KILLERS for records in world.spec.shards for rec in records)
         self._killer: Track | None = None
         self._deaths: Counter[tuple[Track, int]] = Counter()
-        self._calm_at = 0.0  # when a shard was last cautious
+        self._calm_at = 0.0  # when a shard was last cautious, as far as known: one may be given up in between
 
     def dies_of(self, track: Track) -> None:
         """The host is gone before anything else can happen."""
@@ -120,7 +120,9 @@ class Hosts:
     def asked(self) -> None:
         world = self._world
         cautious = any(stream.healer is not None and stream.healer.cautious for stream in world.streams)
-        if not cautious and world.now - self._calm_at > _CALM_S:
+        if cautious:
+            self._calm_at = world.now
+        elif world.now - self._calm_at > _CALM_S:
             world.oracle.fail(f"workers ask before they begin, {world.now - self._calm_at:.0f} s after all is well")
 
 
