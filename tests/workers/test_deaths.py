@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from streamheal.core.messages import At, Cause, Done, Failed, WorkerDied
+from streamheal.core.messages import At, Cause, Done, Failed, Give, WorkerDied
 
 from .stand import Ear, Stand, line, standing, until
 
@@ -73,6 +73,24 @@ async def test_every_one_of_many_deaths_is_judged_exactly(tmp_path: Path, mode: 
         await heal(stand, ear, sick, records=2000, keys=97, span=50)
         # Each killer dies twice: among others, and alone.
         assert len(ear.deaths) >= 55
+
+
+@pytest.mark.parametrize("mode", ["plain", "threads", "async"])
+async def test_of_a_span_reported_long_ago_the_killer_is_named_too(tmp_path: Path, mode: str) -> None:
+    """9 to 17 waited behind 0 to 8, which failed. The next process is given them without these, and 17 kills it."""
+    payloads = [[n, "raise"] for n in range(9)] + [[n, ""] for n in range(9, 17)] + [[17, "segv"]]
+    async with standing(tmp_path, CODES[mode]) as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line(payloads, keys=lambda n: f"k{n % 9}"))
+        await ear.span_done(1)
+        assert ear.seat.process is not None
+        ear.seat.process.kill("stopped")
+        await ear.until(lambda: ear.of(WorkerDied))
+        await ear.start()
+        ear.seat.give(Give(1, rest=False, queued=tuple(range(9, 18)), skip=tuple(range(9))))
+        await ear.until(lambda: len(ear.of(WorkerDied)) == 2)
+        died = ear.of(WorkerDied)[-1]
+        assert At(1, 17) in [record.at for record in died.running]
 
 
 @pytest.mark.parametrize("mode", ["async", "batch"])

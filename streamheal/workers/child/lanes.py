@@ -126,8 +126,8 @@ class Lanes(GivenSpans):
 
     @property
     def plain_span(self) -> Span | None:
-        """Whose next records may run by their partition keys, without asking here for each. None: ask."""
-        if self.plain and self.spans and (span := self.spans[0]).slow and not span.named:
+        """Whose next records may run by their partition keys, marked in its page, without asking here. None: ask."""
+        if self.plain and self.spans and (span := self.spans[0]).slow and not span.named and span.tickets is None:
             return span
         return None
 
