@@ -131,8 +131,13 @@ def hold(main):
     while sys._current_frames()[main].f_code.co_name != "receive": pass
     die("hang")
 """
-    act = "if n == 0: threading.Thread(target=hold, args=(threading.get_ident(),), daemon=True).start()"
-    async with standing(tmp_path, code + CODES["plain"].replace("ACT", act), cells_max=1) as stand:
+    act = """
+        if n == 0:
+            left.append(n)
+            threading.Thread(target=hold, args=(threading.get_ident(),), daemon=True).start()
+        elif left: time.sleep(60)
+"""
+    async with standing(tmp_path, "left = []" + code + CODES["plain"].replace("ACT", act), cells_max=1) as stand:
         ear = await asked(stand, 2)
         alone(ear, 0, 1)
         await ear.until(lambda: len(ear.of(Done)) == 2)
