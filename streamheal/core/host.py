@@ -14,7 +14,10 @@ _TURN_S = 2.0
 
 
 class _Inquest:
-    """One death: how many of its suspects have still to run alone, and which shards it hit."""
+    """One death: how many of its suspects have still to run alone, and which shards it hit.
+
+    If a shard was being initialized there, one is never heard of: the death is not without an explanation.
+    """
 
     __slots__ = ("left", "shards")
 

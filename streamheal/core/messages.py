@@ -142,7 +142,8 @@ class WorkerDied(NamedTuple):
         done: Known records marked done (True: filtered) but not reported.
         overran: Past their deadline: why we killed it. Empty when it died by itself, and when
             a batch overran, because nobody can say which of its records it was.
-        running_total: Records running in the whole process.
+        running_total: Records running in the whole process, and shards whose processor was being initialized
+            there: they may have ended it as well.
         by_us: Ended for no record's sake (a shard in it was given up, a hook overran, it leaked, it was
             stopped again and again): nobody is suspect.
         kept: Whatever its processor owed runs again: `again`, and what is marked open again.

@@ -1,7 +1,7 @@
 """All worker processes of one host: who runs what, who stands by, who has died.
 
     spare (warm: the processor is imported)
-      ├──► place 0 … W-1     a worker, with any number of shards' seats
+      ├──► place             a worker, with any number of shards' seats (`places.py`)
       └──► cell              one record, alone
 
 When a worker dies its place takes the spare at once, so that other keys flow again before a
@@ -18,10 +18,11 @@ from streamheal.records import Shard
 from streamheal.workers import wire
 from streamheal.workers.arena import Arena, Slot
 from streamheal.workers.cells import Cells
-from streamheal.workers.deaths import OURS, Death, cause_of, how_it_died
+from streamheal.workers.deaths import BEGINNERS, OURS, Death, cause_of, how_it_died
 from streamheal.workers.facts import gather_facts
 from streamheal.workers.liveness import Liveness
 from streamheal.workers.memory import Memory, mib
+from streamheal.workers.places import Place, Places
 from streamheal.workers.port import Listener, Log, TargetFacts, WorkerOptions
 from streamheal.workers.process import LOOK_EVERY_S, Process
 from streamheal.workers.recycling import Recycler
@@ -31,20 +32,13 @@ from streamheal.workers.watchdog import Watchdog
 # After a death or a wish for a cell, two spares are kept for so long: the next death may be near.
 _TROUBLE_S = 60.0
 _WARMING_MAX = 2
+# Shards that initialize at once in one process, where records run at once, too.
+_BEGINNERS_MAX = 4
 # Coroutines past their deadline whose stacks are asked for.
 _SHOWN_MAX = 20
 # At the end a process that was killed may be in a call that nothing interrupts.
 _CLOSE_S = 5.0
 _SPARE_RETRY_S_MIN, _SPARE_RETRY_S_MAX = 0.5, 30.0
-
-
-class Place:
-    """One of `workers` places, with the process that has it now, if any."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.process: Process | None = None
-        self.seats: set[ShardSeat] = set()
 
 
 class WorkerPool:
@@ -73,7 +67,7 @@ class WorkerPool:
         self.loop: asyncio.AbstractEventLoop
         self._options, self._log = options, log
         self._arena = Arena()
-        self._places = [Place(index) for index in range(options.workers)]
+        self._places = Places(options.workers)
         self._seats: dict[Process, dict[int, ShardSeat]] = {}
         self._warming: set[Process] = set()
         self._warm: deque[Process] = deque()
@@ -111,6 +105,7 @@ class WorkerPool:
             )
         self.watchdog.deadline_s = facts.deadline_s
         self.batches = facts.mode == "batch"
+        self._places.beginners_max = 1 if self.batches else min(_BEGINNERS_MAX, facts.concurrency)
         self._opened = True
         self.memory.tell()
         self._look()
@@ -149,19 +144,25 @@ class WorkerPool:
         return self._serials
 
     def seat_waits(self, seat: ShardSeat) -> None:
-        if seat.place is None:
-            seat.place = min(self._places, key=lambda place: len(place.seats))
-            seat.place.seats.add(seat)
-        self._sit(seat.place)
+        self._sit(self._places.take(seat))
         self.tend()
 
     def seat_left(self, seat: ShardSeat) -> None:
         if seat.process is not None:
             self._seats[seat.process].pop(seat.number, None)
-        if seat.place is not None:
-            seat.place.seats.discard(seat)
-        seat.place = seat.process = seat.due = None
+        place = seat.place
+        alone = self._places.leave(seat)
+        seat.process = seat.due = None
         seat.stage = "out"
+        if alone is not None:
+            alone.kill("by_us")
+        elif place is not None:
+            self._sit(place)
+
+    def seat_began(self, seat: ShardSeat) -> None:
+        """Its processor is initialized, and another's may be."""
+        assert seat.place is not None
+        self._sit(seat.place)
 
     def give_back_later(self, process: Process, slots: list[Slot]) -> None:
         """The process may read them until it is dead."""
@@ -174,7 +175,7 @@ class WorkerPool:
         if self._closing or not self._opened:
             return
         for place in self._places:
-            if self._warm and place.process is None and any(seat.stage == "waiting" for seat in place.seats):
+            if self._warm and place.awaited:
                 self._settle_in(place, self._warm.popleft())
         # The last spare is kept for the next death: there everything healthy waits, here one key.
         while len(self._warm) > 1 and self.cells.lacking:
@@ -197,13 +198,11 @@ class WorkerPool:
         self._sit(place)
 
     def _sit(self, place: Place) -> None:
-        if place.process is None or place.process.doomed is not None or place.process.draining is not None:
-            return
-        for seat in place.seats:
-            if seat.stage == "waiting":
-                self._numbers += 1
-                self._seats[place.process][self._numbers] = seat
-                seat.sit(place.process, self._numbers)
+        while (seat := self._places.next_to_begin(place)) is not None:
+            assert place.process is not None
+            self._numbers += 1
+            self._seats[place.process][self._numbers] = seat
+            seat.sit(place.process, self._numbers)
 
     def _spawn(self) -> Process:
         process = Process(self, self._options, self._arena, self.loop, self.memory.new_group())
@@ -300,16 +299,16 @@ class WorkerPool:
         losses = {seat: seat.lost() for seat in seats}
         total = sum(len(loss.running) for loss in losses.values())
         stepping = any(loss.stepping is not None for loss in losses.values())
-        for place in self._places:
-            if place.process is process:
-                place.process = None
-                if self._warm:
-                    self._settle_in(place, self._warm.popleft())
+        if (place := self._places.of(process)) is not None:
+            place.process = None
+            if self._warm and not place.apart:
+                self._settle_in(place, self._warm.popleft())
         cause = cause_of(process)
         self._say_died(process, total, cause, 1 if stepping and process.doomed is None else total)
         if seats and process.doomed not in OURS:
             seats[0].listener.worker_died(cause)
-        death = Death(self._deaths, total, stepping)
+        begun = 0 if process.doomed not in BEGINNERS else sum(seat.stage == "initializing" for seat in seats)
+        death = Death(self._deaths, total + begun, stepping)
         for seat, loss in losses.items():
             seat.bereaved(process, loss, death)
 
@@ -354,7 +353,7 @@ class WorkerPool:
     def _look_at(self, process: Process, seats: list[ShardSeat]) -> None:
         for seat in seats:
             seat.count()
-            if seat.due is not None and process.awake_s > seat.due:
+            if seat.late(process):
                 process.kill_with_stack("initialize" if seat.stage == "initializing" else "hook")
                 return
         late = self.watchdog.look(process, seats)

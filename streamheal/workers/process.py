@@ -60,7 +60,7 @@ Doom = Literal[
     "crowded",  # a cell that is too large only beside others: it yields
     "stopped",  # found so again and again, and nobody is blamed
     "stopped again",  # more often than is excused: a crash like any other
-    "by_us",  # a shard in it was given up while it ran records
+    "by_us",  # a shard in it was given up while it ran records, or had it for itself
     "recycled",  # leaked, and nothing runs in it
     "retired",  # a spare or a cell that is not needed any more
     "spare failed",  # could not import the processor

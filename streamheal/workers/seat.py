@@ -30,7 +30,7 @@ from streamheal.records import Dialect, Position, Record, Shard
 from streamheal.workers import wire
 from streamheal.workers.arena import Slot
 from streamheal.workers.books import Book, Books, Loss
-from streamheal.workers.deaths import NOBODYS, Death, death_attempt, raised_attempt
+from streamheal.workers.deaths import BEGINNERS, NOBODYS, Death, death_attempt, raised_attempt
 from streamheal.workers.frames import task_title
 from streamheal.workers.giving import given
 from streamheal.workers.permits import CautiousSeat, Stage
@@ -39,7 +39,12 @@ from streamheal.workers.process import Process
 from streamheal.workers.unstated import Unstated
 
 if TYPE_CHECKING:
-    from streamheal.workers.pool import Place, WorkerPool
+    from streamheal.workers.places import Place
+    from streamheal.workers.pool import WorkerPool
+
+
+# Once, it may have been another's fault that a process ended just then.
+_CHANCE_MAX = 2
 
 
 class ShardSeat(CautiousSeat):
@@ -49,6 +54,8 @@ class ShardSeat(CautiousSeat):
         self.shard, self.listener = shard, listener
         self.place: Place | None = None
         self.process: Process | None = None
+        self.apart = False  # nobody else is to stand where its processor is initialized
+        self._ended_in_a_row = 0  # processes that ended while it was
         self.number = 0  # of this stay in a process
         self.stage: Stage = "out"
         self.began = 0.0  # `initialize` or the hook; `due`: its end at the latest, in its process's time
@@ -166,12 +173,13 @@ class ShardSeat(CautiousSeat):
                 self.listener.happened(Stated(position, owes))
             case wire.Ready():
                 assert self.process is not None
-                self.stage, self.due = "in", None
+                self.stage, self.due, self._ended_in_a_row = "in", None, 0
                 self._pool.memory.begun(self.process)
                 self._initialized()
                 if self._curious:
                     self._send(wire.Curious(self.number, True))
                 self.listener.initialized()
+                self._pool.seat_began(self)
             case wire.Unready(_, began, ended, raised):
                 assert self.process is not None
                 attempt = raised_attempt(raised, began, ended, self.process)
@@ -256,15 +264,22 @@ class ShardSeat(CautiousSeat):
 
     def bereaved(self, process: Process, loss: Loss, death: Death) -> None:
         """The process has died around this shard."""
-        stage = self.stage
+        stage, overran_it = self.stage, self.late(process)
         self.stage, self.process, self.due = "out", None, None
         self._lost_its_worker()
         if stage == "initializing":
-            overran_it = process.doomed == "initialize"
-            attempt = death_attempt(process, self.began, overran=overran_it)
+            if process.doomed in BEGINNERS:
+                self._ended_in_a_row += 1
+                self.apart |= overran_it or self._ended_in_a_row >= _CHANCE_MAX
+            other = process.doomed == "initialize" and not overran_it
+            message = "stopped with its process, in which another shard's initialize took too long" if other else None
+            attempt = death_attempt(process, self.began, overran=overran_it, message=message)
             self._pool.seat_left(self)
             self.listener.initialize_failed(attempt)
             return
+        if self.place is not None and self.place.apart:
+            self.apart = False  # it did begin, in a process that is no more
+            self._pool.seat_left(self)
         if stage == "ending":
             self._end_over(death_attempt(process, self.began, overran=process.doomed == "hook"))
             return
@@ -309,6 +324,10 @@ class ShardSeat(CautiousSeat):
             return death_attempt(process, began, overran=False, message=why)
         title = task_title(self.number, at.span, at.nth)
         return death_attempt(process, began, overran=overran is not None, title=title)
+
+    def late(self, process: Process) -> bool:
+        """Whether `initialize`, or the hook that runs, has taken longer than it may."""
+        return self.due is not None and process.awake_s > self.due
 
     # -- leaving -------------------------------------------------------------------------
 

@@ -173,6 +173,7 @@ class SimPool:
 
     def seat_waits(self, seat: SimSeat) -> None:
         place = 0 if self.world.spec.shared else seat.stream.number
+        place = seat.place_apart if seat.apart and self.world.spec.shared else place
         self._seats.setdefault(place, set()).add(seat)
         process = self.places.get(place)
         if process is None:
@@ -207,6 +208,7 @@ class SimPool:
         self.world.worker_died(process)
         losses = [lanes.seat.lost() for lanes in stays]
         total = sum(len(running) for running, _ in losses)
+        total += sum(lanes.seat.stage == "initializing" for lanes in stays) if process.doomed not in BY_US else 0
         if stays and process.doomed != "by_us":
             stays[0].seat.listener.worker_died(process.doomed)
         for lanes, (running, done) in zip(stays, losses, strict=True):

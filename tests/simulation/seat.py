@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tests.simulation.pool import Process, SimPool
 
 BY_US = ("by_us", "hook", "initialize", "recycled")
+_CHANCE_MAX = 2  # so many processes in a row end while it initializes, and it has the next for itself
 
 
 class Slot:
@@ -76,6 +77,8 @@ class SimSeat(CautiousSeat):
         self.spans: dict[int, Span] = {}
         self.items: dict[At, Item] = {}
         self.curious_wanted = False
+        self.apart = False
+        self._ended_in_a_row = 0
         self._start = Start(None, None, 0.0)
         self._starts = 0
         self._halting = False
@@ -111,10 +114,16 @@ class SimSeat(CautiousSeat):
             case how:
                 lanes.say(how)
 
+    @property
+    def place_apart(self) -> int:
+        return 1 + self.stream.number if self.world.spec.shared else -1
+
     def _left(self) -> None:
         if self.lanes is not None:
             self.lanes.gone = True
             self.lanes.process.stays.remove(self.lanes)
+            if self.lanes.process.place == self.place_apart:
+                self.lanes.process.kill("by_us")
         self.lanes, self.stage = None, "out"
 
     # -- spans -------------------------------------------------------------------------
@@ -213,7 +222,7 @@ class SimSeat(CautiousSeat):
                 tried = attempt(OUTCOMES[event.cause], like) if event.cause in OUTCOMES else None
                 self.listener.happened(event, tried)
             case "ready":
-                self.stage = "in"
+                self.stage, self._ended_in_a_row = "in", 0
                 self._initialized()
                 self.listener.initialized()
             case "unready":
@@ -260,8 +269,11 @@ class SimSeat(CautiousSeat):
         self._left()
         self._lost_its_worker()
         if stage == "initializing":
+            self._ended_in_a_row += not by_us
+            self.apart |= self._ended_in_a_row >= _CHANCE_MAX
             self.listener.initialize_failed(attempt("crash", "SIGKILL"))
             return
+        self.apart = False
         if stage == "ending":
             self._end_over(attempt("crash", "SIGKILL"))
             return

@@ -1,0 +1,120 @@
+"""Shards whose `initialize` hangs or ends its process: whoever stands beside them pays once, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from streamheal.core.messages import WorkerDied
+
+from .stand import Ear, Stand, gone, line, standing, until
+
+# Shard "sick" cannot be initialized while there is no file `up`. The others' records run beside it.
+CODE = """
+import asyncio
+class App(RecordProcessor):
+    concurrency = {concurrency}
+    {plain}def initialize(self, shard):
+        effect(f"begins {{shard.shard_id}} {{os.getpid()}}")
+        if shard.shard_id == "sick" and not os.path.exists("up"): {how}
+    {mode}def process_record(self, record): effect(record.json())
+"""
+PLAIN = {"concurrency": 1, "plain": "", "mode": ""}
+ASYNC = {"concurrency": 8, "plain": "async ", "mode": "async "}
+MODES = [pytest.param(PLAIN, id="plain"), pytest.param(ASYNC, id="async")]
+HANG = {"": "time.sleep(60)", "async ": "await asyncio.sleep(60)"}
+
+
+async def fails(sick: Ear, times: int) -> None:
+    """It is started once more, and has failed so often then."""
+    await sick.start()
+    await sick.until(lambda: len(sick.uninitialized) == times)
+
+
+def pid_of(ear: Ear) -> int:
+    assert ear.seat.process is not None
+    return ear.seat.process.pid
+
+
+def begun(stand: Stand, shard_id: str) -> list[str]:
+    return [text.split()[-1] for text in stand.effects() if text.startswith(f"begins {shard_id}")]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_initialize_that_hangs_takes_others_along_once(tmp_path: Path, mode: dict[str, str]) -> None:
+    code = CODE.format(**mode, how=HANG[mode["mode"]])
+    async with standing(tmp_path, code, initialize_s_max=0.5) as stand:
+        ear, sick = await stand.ear("well", heal=True).start(), stand.ear("sick")
+        for times in (1, 2, 3, 4):
+            await fails(sick, times)
+            await ear.until(lambda: ear.up)
+        assert [died.by_us for died in ear.of(WorkerDied)] == [True]
+        assert len(set(begun(stand, "sick"))) == 4
+        assert [attempt.outcome for attempt in sick.uninitialized] == ["deadline"] * 4
+        (tmp_path / "up").touch()
+        sick.uninitialized.clear()
+        await sick.start()
+        assert pid_of(sick) != pid_of(ear)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_initialize_that_ends_its_process_twice_does_so_by_itself_from_then_on(
+    tmp_path: Path, mode: dict[str, str]
+) -> None:
+    """Once may have been another's fault. What it did to others is not without an explanation."""
+    async with standing(tmp_path, CODE.format(**mode, how="die('exit')")) as stand:
+        ear, sick = await stand.ear("well", heal=True).start(), stand.ear("sick")
+        for times in (1, 2, 3, 4):
+            await fails(sick, times)
+            await ear.until(lambda: ear.up)
+        died = ear.of(WorkerDied)
+        assert [(one.running, one.running_total, one.by_us) for one in died] == [((), 1, False)] * 2
+
+
+async def test_who_has_a_process_for_itself_takes_it_along(tmp_path: Path) -> None:
+    async with standing(tmp_path, CODE.format(**PLAIN, how=HANG[""]), initialize_s_max=0.5) as stand:
+        ear, sick = await stand.ear("well", heal=True).start(), stand.ear("sick", heal=True)
+        await fails(sick, 1)
+        (tmp_path / "up").touch()
+        sick.uninitialized.clear()
+        await sick.start()
+        own = pid_of(sick)
+        sick.bring(1, line([0]))
+        await sick.span_done(1)
+        sick.seat.end("shutdown_requested")
+        await sick.until(lambda: sick.over)
+        await until(lambda: gone(own))
+        await ear.until(lambda: ear.up)
+        again = await stand.ear("sick").start()
+        assert pid_of(again) == pid_of(ear)
+
+
+async def test_once_that_process_has_died_it_stands_among_the_others_again(tmp_path: Path) -> None:
+    async with standing(tmp_path, CODE.format(**PLAIN, how=HANG[""]), initialize_s_max=0.5) as stand:
+        ear, sick = await stand.ear("well", heal=True).start(), stand.ear("sick", heal=True)
+        await fails(sick, 1)
+        (tmp_path / "up").touch()
+        sick.uninitialized.clear()
+        await sick.start()
+        assert sick.seat.process is not None
+        sick.up = False
+        sick.seat.process.kill("stopped")
+        await sick.until(lambda: sick.up)
+        await ear.until(lambda: ear.up)
+        assert pid_of(sick) == pid_of(ear)
+
+
+async def test_a_shard_whose_turn_to_initialize_has_not_come_is_not_late(tmp_path: Path) -> None:
+    """Between records they initialize one after another: five take longer together than one may."""
+    code = """
+class App(RecordProcessor):
+    def initialize(self, shard): time.sleep(0.3)
+    def process_record(self, record): effect(record.json())
+"""
+    async with standing(tmp_path, code, initialize_s_max=0.8) as stand:
+        ears = [stand.ear(f"shardId-{n}") for n in range(5)]
+        await asyncio.gather(*(ear.start() for ear in ears))
+        assert [ear.uninitialized for ear in ears] == [[]] * 5
+        assert len({pid_of(ear) for ear in ears}) == 1
