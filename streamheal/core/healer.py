@@ -331,7 +331,8 @@ class Healer:
                 self._ask_for(case.at)
                 continue
             overran = case.at in died.overran
-            self._trouble.died_around(case, died.death if by_itself else None, overran, now)
+            own = not died.held or died.running_total == 1
+            self._trouble.died_around(case, died.death if by_itself else None, overran, now, own=own)
         if by_itself:
             self._host.died(died.death, self.shard_id, died.running_total, now)
             for _ in range(bygone):

@@ -149,6 +149,7 @@ class WorkerDied(NamedTuple):
         kept: Whatever its processor owed runs again: `again`, and what is marked open again.
         stood: Of the running, those that waited while another coroutine of the process was being
             resumed. What a thread did that one of them waits for, this cannot tell.
+        held: Nothing else ran there, either: one of those past their deadline, or of the others, held it.
     """
 
     death: int
@@ -160,6 +161,7 @@ class WorkerDied(NamedTuple):
     kept: bool = False
     again: RunsAgain | None = None
     stood: tuple[At, ...] = ()
+    held: bool = False
 
 
 class Witnessed(NamedTuple):

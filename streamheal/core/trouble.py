@@ -160,13 +160,16 @@ class Trouble:
             )
             self._ask(case)
 
-    def died_around(self, case: Case, death: int | None, overran: bool, now: float) -> None:
-        """The record ran in a process that died (`death`), or was stopped because of this record or another."""
+    def died_around(self, case: Case, death: int | None, overran: bool, now: float, *, own: bool) -> None:
+        """The record ran in a process that died (`death`), or was stopped because of this record or another.
+
+        `own`: it ran past its deadline, and nobody else held it meanwhile.
+        """
         self._troubled(case, now)
         case.lonely, case.death, case.failed_at = True, death, now
         self.cases.move(case, Phase.FOR_CELL)
         if overran:
-            case.failed((Cause.OVERRAN, ""), case.tried_at, now)
+            case.failed((Cause.OVERRAN, ""), case.tried_at, now, own=own)
             self._fails(case, now)
             if self._policy.replaying:
                 self._set_aside(case, Verdict.STAYS)

@@ -98,6 +98,7 @@ class Process:
         awake_s: How long it could run, as far as was seen: neither it nor its host was stopped.
         dying_s: How long ago it was killed, in the host's time awake.
         heeded_s: When it last took a `Cancel` or a `Ping`, on the clock of `awake_s`.
+        stood_still: Where a record is late: it took nothing that it was told since.
         stops: How often it was seen stopped.
         memory: What it used at the last look, in bytes.
         beginning: Only its processor's own beginnings run in it: import, `initialize`.
@@ -125,6 +126,7 @@ class Process:
         self.tickets_given = 0  # of the host's half of the journal's
         self.awake_s = self.dying_s = 0.0
         self.heeded_s = -1.0
+        self.stood_still = False
         self.stops = self.memory = self.began_with = 0
         self.beginning = True
         self.grew: str | None = None

@@ -290,8 +290,9 @@ class ShardSeat(CautiousSeat):
         kept, again = self._kept(loss)
         late = () if overran is None or self._pool.batches else tuple(sorted(overran))
         stood = tuple(record.at for record in loss.running if record.at != loss.stepping) if death.stepping else ()
+        held = bool(late) and process.stood_still
         died = WorkerDied(
-            death.number, tuple(loss.running), tuple(loss.done), late, death.running, by_us, kept, again, stood
+            death.number, tuple(loss.running), tuple(loss.done), late, death.running, by_us, kept, again, stood, held
         )
         self.books.bereaved(died)
         self.listener.happened(died)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 # was stopped or starved, is held against no record.
 _STEP_S_MAX = 2 * LOOK_EVERY_S
 _GRACE_S_MIN, _GRACE_S_MAX = 0.1, 1.0
-# An event loop that turns takes a message at once. One that stands keeps everybody waiting.
+# Who can run takes a message at once. An event loop that stands, or an interpreter that is held, keeps everybody
+# waiting.
 _HEEDS_S_MAX = 0.1
 
 _Run = tuple["ShardSeat", At]
@@ -72,20 +73,24 @@ class Watchdog:
     def held_out(self, process: Process, late: dict[ShardSeat, set[At]]) -> bool:
         """Whether one of these is still running although it was asked to end, some time ago.
 
-        Only coroutines can be asked; all others have had their time.
+        Only coroutines can be asked; all others have had their time. Of threads it is asked whether their process
+        stands still, because then whoever runs there is late, and one of them holds it.
         """
-        if process.facts is None or process.facts.mode != "async":
+        facts = process.facts
+        if facts is None or facts.mode == "batch" or facts.concurrency == 1:
             return bool(late)
         asked, now = self._asked.get(process, {}), process.awake_s
         still = {(seat, at): asked.get((seat, at)) for seat, ats in late.items() for at in ats}
-        for (seat, at), since in still.items():
-            if since is None:
-                process.send(wire.Cancel(seat.number, at.span, at.nth))
+        new = [run for run, since in still.items() if since is None]
+        for seat, at in new if facts.mode == "async" else ():
+            process.send(wire.Cancel(seat.number, at.span, at.nth))
+        if new and facts.mode != "async":
+            process.send(wire.Ping(new[0][0].number))
         self._asked[process] = {run: now if since is None else since for run, since in still.items()}
-        return any(
-            since is not None and now - since > (self.grace_s if process.heeded_s >= since else _HEEDS_S_MAX)
-            for since in still.values()
-        )
+        grace_s = self.grace_s if facts.mode == "async" else 0.0
+        waited = [(now - since, process.heeded_s >= since) for since in still.values() if since is not None]
+        process.stood_still = not any(heeded for _, heeded in waited)
+        return any(waited_s > (grace_s if heeded else _HEEDS_S_MAX) for waited_s, heeded in waited)
 
     def deaf(self, process: Process, seats: list[ShardSeat]) -> bool:
         """Whether it takes nothing it is told, though something is open and nothing runs: no record holds it up.

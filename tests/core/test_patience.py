@@ -8,6 +8,7 @@ from streamheal.core.host import Host
 from streamheal.core.messages import (
     CallHuman,
     Cause,
+    Decision,
     Failed,
     Quarantine,
     RunAlone,
@@ -16,6 +17,7 @@ from streamheal.core.messages import (
     SpanArrived,
     SpanDone,
     Verdict,
+    WorkerDied,
 )
 from streamheal.core.policy import Policy
 from streamheal.records import Position
@@ -118,6 +120,19 @@ def test_whoever_failed_in_one_way_while_another_succeeded_is_left_over() -> Non
     assert not story.healer.doubt
 
 
+def hang(story: Telling, said: list[Decision], *, since: float, until: float) -> list[Verdict]:
+    """Whoever is tried alone hangs there for 30 s, one at a time; until there are verdicts."""
+    now, said = since, list(said)
+    while not (found := verdicts(said)) and now < until:
+        if alone := [decision.at for decision in said if isinstance(decision, RunAlone)]:
+            now += 30.0
+            said = story.fails(alone[0].nth + 1, now, Cause.OVERRAN, likeness="deadline", alone=True, took_s=30.0)
+        else:
+            now = max(now, story.wakes())
+            said = story.happens(Signal.TICKED, now)
+    return [decision.verdict for decision in found if isinstance(decision, Quarantine)]
+
+
 def test_many_that_hang_are_left_over_although_their_last_tries_alone_take_their_time() -> None:
     """Twenty hang for 30 s each, one cell: when the last had its last try, the first would be due again."""
     story = Telling(records=20, policy=Policy(cells_max=1))
@@ -125,16 +140,19 @@ def test_many_that_hang_are_left_over_although_their_last_tries_alone_take_their
     said = story.dies(*sick, now=31.0, overran=tuple(sick))
     story.another_succeeds(now=32.0)
     said += story.the_rest_is_done(32.0)
-    now, found = 32.0, verdicts(said)
-    while not found and now < 8_000:
-        if alone := [decision.at for decision in said if isinstance(decision, RunAlone)]:
-            now += 30.0
-            said = story.fails(alone[0].nth + 1, now, Cause.OVERRAN, likeness="deadline", alone=True, took_s=30.0)
-        else:
-            now = max(now, story.wakes())
-            said = story.happens(Signal.TICKED, now)
-        found = verdicts(said)
-    assert [decision.verdict for decision in found] == [Verdict.LEFT_OVER] * 20
+    assert hang(story, said, since=32.0, until=8_000.0) == [Verdict.LEFT_OVER] * 20
+
+
+def test_who_may_have_been_held_by_another_has_not_failed_by_itself() -> None:
+    """As above, but nothing else ran in the process. One of the two may have held the other, and what is alike after
+    the last success may be an outage."""
+    story = Telling(records=2, policy=Policy(cells_max=1))
+    died = WorkerDied(1, (record(1), record(2)), (), (at(1), at(2)), 2, held=True)
+    said = story.happens(died, 31.0)
+    story.another_succeeds(now=32.0)
+    said += story.the_rest_is_done(32.0)
+    assert hang(story, said, since=32.0, until=8_000.0) == []
+    assert story.healer.needs_human
 
 
 def test_whoever_dies_in_fresh_cells_is_left_over_and_what_happened_in_used_ones_is_not_told() -> None:

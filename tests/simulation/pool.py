@@ -31,6 +31,7 @@ class Process:
         self.started = False
         self.doomed = ""
         self.overran: list[Run] | None = None
+        self.held = False  # one of these keeps all others from running
         self.stepping: Run | None = None  # whose coroutine was being resumed when it died, where that is marked
         self.draining: set[Lanes] | None = None  # stays that may still begin something
         self.stays: list[Lanes] = []
@@ -82,7 +83,7 @@ class Process:
             return
         late = [run for run in self.runs.values() if self.world.now - run.began >= DEADLINE_S]
         if late and not self.doomed:
-            self.overran = late
+            self.overran, self.held = late, not self.able
             self.kill("deadline")
 
     def hook(self, lanes: Lanes, hook: str) -> None:

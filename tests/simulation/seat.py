@@ -286,7 +286,7 @@ class SimSeat(CautiousSeat):
         named = tuple(item.named for item in running)
         stepping = process.stepping
         stood = () if stepping is None else tuple(item.at for item in running if item is not stepping.item)
-        died = WorkerDied(death, named, tuple(done), overran, total, by_us, stood=stood)
+        died = WorkerDied(death, named, tuple(done), overran, total, by_us, stood=stood, held=process.held)
         for item in running if not by_us else ():
             item.in_hand = item.in_hand or bool(overran) or item.at not in stood
         self.listener.happened(died)

@@ -71,8 +71,9 @@ def _write_down(world: World, stream: Stream, event: Witnessed | Failed | Worker
     for at, cause, likeness in tries:
         track = items[at].track
         track.failed.append((cause.name, likeness))
-        # What another left behind in a used cell may have done is no failure of its own.
-        if not (isinstance(event, Failed) and event.used and cause is not Cause.RAISED):
+        # What another may have done that was left in a used cell, or held the process, is no failure of its own.
+        left_there = isinstance(event, Failed) and event.used and cause is not Cause.RAISED
+        if not (left_there or (isinstance(event, WorkerDied) and event.held and event.running_total > 1)):
             track.first_failed_at = min(track.first_failed_at, world.now)
 
 

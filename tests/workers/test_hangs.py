@@ -255,3 +255,22 @@ async def test_a_spare_that_is_slow_to_import_is_said_and_stops_nobody(tmp_path:
         ear.bring(1, line([0]))
         await ear.span_done(1)
         assert not ear.of(WorkerDied)
+
+
+@pytest.mark.parametrize("how", ["time.sleep(60)", "die('hang')"])
+async def test_of_threads_that_are_late_it_is_known_whether_one_of_them_held_all(tmp_path: Path, how: str) -> None:
+    """0 and 1 are late. Asleep, each hangs by itself; in C, with the interpreter held, one may hold the other."""
+    code = f"""
+class App(RecordProcessor):
+    deadline_s, concurrency = 0.4, 4
+    def process_record(self, record):
+        if record.json() == 1: {how}
+        time.sleep(60)
+"""
+    async with standing(tmp_path, code) as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line([0, 1]))
+        await ear.until(lambda: ear.of(WorkerDied))
+        (died,) = ear.of(WorkerDied)
+        assert died.held is (how != "time.sleep(60)")
+        assert At(1, 1) in died.overran
