@@ -336,7 +336,7 @@ class World:
         while True:
             life = Life(self)
             self._life, self.after = life, life.loop.after
-            life.loop.call_at(self.spec.time_max_s, self._end_time)
+            life.loop.call_at(life.loop.now + self.spec.life_s_max, self._end_time)
             asyncio._set_running_loop(None)
             try:
                 life.run()
