@@ -130,16 +130,22 @@ def verdict(decision: Quarantine, attempts: Sequence[Attempt], last: Attempt) ->
 
 def _failed(attempts: Sequence[Attempt], last: Attempt) -> str:
     """ "It failed 3 times in 1.9 s, the last time alone in a process of its own" """
-    tries = attempts[-1].number
+    # Who kills nobody alone only stood there when a process died, or was stopped for another.
+    stood = [one for one in attempts if one.outcome == "crash" and not one.alone and last.outcome != "crash"]
+    own = [one for one in attempts if one not in stood]
+    tries = attempts[-1].number - len(stood)
     did = {"crash": "killed its process", "deadline": "passed its deadline"}.get(last.outcome, "failed")
     alone = "alone in a process of its own"
+    also = (
+        "" if not stood else f", and ran where {'a process' if len(stood) == 1 else f'{len(stood):,} processes'} ended"
+    )
     if tries == 1:
-        return f"It {did} once" + (f", {alone}" if last.alone else "")
-    if any(one.outcome != last.outcome for one in attempts):
+        return f"It {did} once" + (f", {alone}" if last.alone else "") + also
+    if any(one.outcome != last.outcome for one in own):
         did = "failed"  # the tries ended in different ways
     times = "twice" if tries == 2 else f"{tries:,} times"
-    spread = _seconds(_end(attempts[-1]) - datetime.fromisoformat(attempts[0].started_at).timestamp())
-    return f"It {did} {times} in {spread}" + (f", the last time {alone}" if last.alone else "")
+    spread = _seconds(_end(own[-1]) - datetime.fromisoformat(own[0].started_at).timestamp())
+    return f"It {did} {times} in {spread}" + (f", the last time {alone}" if last.alone else "") + also
 
 
 def _end(attempt: Attempt) -> float:

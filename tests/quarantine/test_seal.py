@@ -233,6 +233,19 @@ def test_a_crash_says_that_it_killed_its_process() -> None:
     assert text.startswith("It killed its process twice in 2.0 s, the last time alone in a process of its own; ")
 
 
+def test_a_process_that_died_around_a_record_is_no_failure_of_its_own() -> None:
+    stood = attempt(outcome="crash", exception_type=None, message=None, signal="SIGSEGV")
+    second, third = THREE_TRIES[1:]
+    assert said(Verdict.STAYS, stood, second, third) == (
+        "It failed twice in 1.4 s, the last time alone in a process of its own, and ran where a process ended, "
+        "in a replay: it stays in quarantine."
+    )
+    assert said(Verdict.WITNESSED, stood, second).startswith("It failed once, and ran where a process ended; other")
+    shared = attempt(outcome="crash", signal="SIGSEGV")
+    alone = attempt(outcome="crash", signal="SIGSEGV", alone=True, number=2, started_at="2026-11-24T12:04:05.099Z")
+    assert said(Verdict.WITNESSED, shared, alone).startswith("It killed its process twice")
+
+
 def test_what_the_processor_said_needs_no_witness() -> None:
     assert said(Verdict.SAID_SO, attempt(outcome="decode")) == (
         "The processor itself said that this record does not decode, and the same bytes will not decode later: "
