@@ -50,6 +50,8 @@ async def heal(stand: Stand, ear: Ear, sick: dict[int, str], *, records: int, ke
     await ear.until(lambda: ear.open == 0)
     aside = {(at.span - 1) * span + at.nth: why for at, why in ear.aside.items()}
     assert aside == {n: _CAUSES[do] for n, do in sick.items()}, "exactly the sick are named"
+    ran = [{(record.at.span - 1) * span + record.at.nth for record in died.running} for died in ear.of(WorkerDied)]
+    assert all(not running.isdisjoint(sick) for running in ran), "who ends a process is marked as running in it"
     counts = {int(text): times for text, times in stand.counts().items()}
     assert set(counts) == set(range(records)) - set(sick), "nobody healthy is lost"
     twice = {n for n, times in counts.items() if times > 1}
