@@ -144,6 +144,27 @@ def test_where_everything_fails_a_human_is_called_and_nobody_is_set_aside() -> N
     assert "human_called" in told.events
 
 
+def test_a_shard_left_to_a_human_runs_nothing_while_its_last_checkpoint_is_kept() -> None:
+    """Its cells count as free for other shards by then."""
+
+    def broken(record: Record) -> None:
+        if record.data != b"1":
+            raise KeyError("customer")
+
+    told = Told(broken, bytes([1, 2, 3]))
+    keep, let_go = told.engine.checkpoint, []
+
+    async def checkpoint(shard_id: str, position: Position) -> None:
+        let_go.append("abandon" in told.pool.seats[shard_id].log)
+        await keep(shard_id, position)
+
+    told.engine.checkpoint = checkpoint  # type: ignore[method-assign]
+    told.run(policy=replace(QUICK, checkpoint_s=1_000.0), until_caught_up=True)
+    assert told.runtime.needs_human
+    assert told.engine.checkpoints == [Position(1)]
+    assert let_go == [True]
+
+
 def test_what_is_stored_while_the_next_worker_comes_up_is_not_given_to_it() -> None:
     """1 is poison by its own word; 2 kills the worker; 1 is stored while the next one is initialized."""
 
