@@ -67,13 +67,14 @@ class Case:
         uniform: Every counted try failed in one way.
         unweighed: It has had its tries, and no witness has come since the last of them. It may
             be on its way to another by now.
+        overtakes: It runs alone, and records before it are open again in the worker: it waits for its turn then.
         death: The death it is suspected of, until it has run alone.
         aside: How it is set aside, once that is decided.
     """
 
     __slots__ = (
         "_tries_kind", "aside", "asked", "at", "attempts", "before", "began", "crashes_alone", "death", "due",
-        "failed_at", "first_failed_at", "kind", "lonely", "loose", "phase", "position", "preceded", "size",
+        "failed_at", "first_failed_at", "kind", "lonely", "loose", "overtakes", "phase", "position", "preceded", "size",
         "solitary", "spent", "store_failures", "throttles", "tried_at", "uniform", "unweighed",
     )  # fmt: skip
 
@@ -84,7 +85,7 @@ class Case:
         self.due = nan  # equals nothing: in no heap is anything of it
         self.began = self.failed_at = self.tried_at = -inf
         self.first_failed_at = inf
-        self.lonely = self.preceded = self.unweighed = self.solitary = self.spent = False
+        self.lonely = self.preceded = self.unweighed = self.solitary = self.spent = self.overtakes = False
         self.uniform = True
         self.kind: Kind | None = None
         self._tries_kind: Kind | None = None

@@ -76,7 +76,7 @@ def _give(span: Span, asks: Collection[int]) -> Give:
     for nth, case in sorted(span.cases.items()):
         if case is None:
             skip.append(nth)
-        elif case.phase is Phase.QUEUED:
+        elif case.phase is Phase.QUEUED or case.overtakes:
             queued.append(nth)
             ask |= {nth} & set(asks)  # its turn has not come
         else:

@@ -36,6 +36,7 @@ from streamheal.core.ledger import Ledger
 from streamheal.core.messages import (
     At,
     CallHuman,
+    Cause,
     Checkpointed,
     Decision,
     Done,
@@ -276,6 +277,8 @@ class Healer:
 
     def _failed(self, event: Failed, now: float) -> None:
         at = event.record.at
+        if event.cause is Cause.SUSPECTED and self.ledger.settled(at):
+            return  # it was running alone when its lane was asked about it, and is done: the two words crossed
         case = self.ledger.case(at) or self.ledger.add(Case(event.record, Phase.QUEUED))
         self._trouble.failed(case, event, now, self._asks.get(at.span, {}).get(at.nth))
 
@@ -323,6 +326,7 @@ class Healer:
             self._settle_well(case, filtered)
         if died.again is not None:
             self.ledger.open_again(died.again, self.safe)
+        runs_again = self.statements.owes
         self.statements.worker_died(kept=died.kept)
         by_itself = not died.overran and not died.by_us
         for case in suspects:
@@ -333,6 +337,8 @@ class Healer:
             overran = case.at in died.overran
             own = not died.held or died.running_total == 1
             self._trouble.died_around(case, died.death if by_itself else None, overran, now, own=own)
+        for case in self._trouble.back_in_line() if runs_again else ():
+            self._asks.setdefault(case.at.span, {})[case.at.nth] = None
         if by_itself:
             self._host.died(died.death, self.shard_id, died.running_total, now)
             for _ in range(bygone):

@@ -135,6 +135,10 @@ class Ledger:
         span = self.spans.get(at.span)
         return span is None or at.nth in span.cases
 
+    def settled(self, at: At) -> bool:
+        """It was known by itself, and is settled."""
+        return self.knows(at) and self.case(at) is None
+
     def add(self, case: Case) -> Case:
         span = self.spans[case.at.span]
         assert span.records is not None, f"{case.at} named before its span was counted"
@@ -195,9 +199,18 @@ class Ledger:
         return next(span.number for span in self.spans.values() if not span.reported)
 
     def watermark(self) -> Position | None:
-        """The last position before the first open record. Costs the cases of one span."""
-        span = next(iter(self.spans.values()), None)
-        if span is None or not (span.reported or span.first_open):
-            return self.behind
-        before = span.first().before
+        """The last position before the first open record. Costs the cases of one span.
+
+        What runs again does so before all others, and need not lie before them in the stream.
+        """
+        marks: list[Position | None] = []
+        for span in self.spans.values():
+            if span.left or not span.reported:
+                marks.append(self._before(span))
+                if not span.again:
+                    break
+        return self.behind if not marks or None in marks else min(mark for mark in marks if mark is not None)
+
+    def _before(self, span: Span) -> Position | None:
+        before = span.first().before if span.reported or span.first_open else None
         return self.behind if before is None else before

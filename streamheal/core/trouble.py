@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import inf
 
 from streamheal.core.blame import Bracket, Chain, bracket, left_over
-from streamheal.core.case import AT_IT, AWAITING, Case, Caseload, Phase
+from streamheal.core.case import AT_IT, AWAITING, IN_WORKER, UNDECIDED, Case, Caseload, Phase
 from streamheal.core.host import Host
 from streamheal.core.ledger import Ledger
 from streamheal.core.messages import (
@@ -34,6 +34,8 @@ _NEVER = inf
 # That another shard gives back a cell is no event of ours: look again, after so long at
 # least, and after a tenth of the time waited so far (a cell may hang until its deadline).
 _CELL_LOOK_S = 0.1
+
+_BY_THEMSELVES = AWAITING | {Phase.FOR_CELL, Phase.ALONE}
 
 
 class Trouble:
@@ -92,6 +94,12 @@ class Trouble:
     # -- what happened to a record -------------------------------------------------------
 
     def failed(self, case: Case, event: Failed, now: float, hosts_killed: int | None = None) -> None:
+        """`hosts_killed`: see `_weigh_failure`."""
+        self._weigh_failure(case, event, now, hosts_killed)
+        if case.overtakes and case.phase in UNDECIDED:
+            self.cases.move(case, Phase.QUEUED)
+
+    def _weigh_failure(self, case: Case, event: Failed, now: float, hosts_killed: int | None) -> None:
         """`hosts_killed`: of one that is SUSPECTED, how many hosts have died while it ran in them alone; None:
         it is no host's death that it is suspected of."""
         cause = event.cause
@@ -106,6 +114,9 @@ class Trouble:
             return
         self._troubled(case, now)
         if cause is Cause.SUSPECTED:
+            case.overtakes = False
+            if case.phase not in IN_WORKER:
+                return  # it was on its way already when its lane came to it
             if hosts_killed is None:
                 case.lonely = True
                 self.cases.move(case, Phase.FOR_CELL)
@@ -173,6 +184,17 @@ class Trouble:
             self._fails(case, now)
             if self._policy.replaying:
                 self._set_aside(case, Verdict.STAYS)
+
+    def back_in_line(self) -> list[Case]:
+        """Records before ours run again in the next worker. Returns who is not to run when its lane comes to it,
+        but alone from then on; all others run there."""
+        alone = [case for case in self.cases.undecided.values() if case.lonely or case.phase in _BY_THEMSELVES]
+        for case in list(self.cases.undecided.values()):
+            if case.phase is Phase.ALONE:
+                case.overtakes = True
+            else:
+                self.cases.move(case, Phase.QUEUED)
+        return alone
 
     def worker_lost(self, now: float) -> None:
         for case in list(self.cases.by_at.values()):

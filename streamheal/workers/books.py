@@ -6,8 +6,8 @@ Nothing here talks to a process; what its journal says is read, and clamped to w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import NamedTuple, Protocol
 
 from streamheal.core.messages import At, Halted, Named, SpanDone, WorkerDied
 from streamheal.records import Dialect, Position, Record
@@ -20,6 +20,7 @@ _ARRIVAL = re.compile(rb'pproximateArrivalTimestamp"\s*:\s*([0-9.eE+]+)')
 _MILLISECONDS_FROM = 1e11
 
 _SETTLED = bytes(state in (DONE, FILTERED) for state in range(256))
+_DONE = bytes((DONE,))
 _OPEN_AGAIN = bytes(state if state in (DONE, FILTERED) else OPEN for state in range(256))
 
 
@@ -51,11 +52,12 @@ class Book:
         slot: None once the span has been reported.
         records: Decoded here, which only trouble makes necessary.
         states: What a dead worker left; None where none has begun it.
+        before: What of it the last one to die had been given as done by others.
         given: To the process that the shard is in now.
     """
 
     __slots__ = (
-        "after", "arrived", "counted", "dialect", "given", "known", "length", "number", "records", "serial",
+        "after", "arrived", "before", "counted", "dialect", "given", "known", "length", "number", "records", "serial",
         "slot", "states",
     )  # fmt: skip
 
@@ -67,6 +69,7 @@ class Book:
         self.length, self.dialect, self.after = length, dialect, after
         self.records: list[Record] | None = None
         self.states: bytes | None = None
+        self.before = b""
         self.counted = self.given = False
         self.known: dict[int, Known] = {}
         self.arrived: float | None = None
@@ -82,6 +85,15 @@ class Loss(NamedTuple):
     done: list[tuple[At, bool]]
     counted: list[tuple[int, int]]
     stepping: At | None = None  # the record whose coroutine was being resumed, if it is one of these
+
+
+class Owing(Protocol):
+    """What a processor has returned from and not stated; see `unstated`."""
+
+    @property
+    def last(self) -> Position | None: ...
+    def beyond(self, position: Position) -> bool: ...
+    def succeeded(self, record: Record) -> None: ...
 
 
 class Books:
@@ -266,21 +278,24 @@ class Books:
                     found.append(At(book.number, nth))
         return found
 
-    def lost(self, journal: Journal, owed: Callable[[Position], bool] | None = None) -> Loss:
+    def lost(self, journal: Journal, owing: Owing | None = None) -> Loss:
         """Read what a dead process has marked, for the core and for the next process.
 
-        `owed`: whether a record at this position, although marked done, is to run again.
+        `owing`: what is to run again although it is done.
         """
         counted = self._believed(journal)
         ats = self.running(journal)
         stepping = next((at for at in ats if self._mark(at) == journal.stepping), None)
         running = [self.known(at).named for at in ats]
-        done: list[tuple[At, bool]] = []
-        for book in self.spans.values():
-            if book.given:
-                done += self._read_marks(book, journal)
-                if owed is not None and book.states is not None and book.slot is not None:
-                    book.states = self._opened_again(book, book.states, owed)
+        given = [book for book in self.spans.values() if book.given]
+        done = [one for book in given for one in self._read_marks(book, journal)]
+        if owing is not None:
+            for at, _ in done:
+                owing.succeeded(self.known(at).record)
+            last = owing.last
+            for book in given:
+                self._open_again(book, owing, last)
+        for book in given:
             book.given = False
         return Loss(running, done, counted, stepping)
 
@@ -338,11 +353,22 @@ class Books:
             over.append(SpanDone(number, len(records), records[-1].position if records else None, filtered))
         return Halted(tuple(over))
 
-    def _opened_again(self, book: Book, states: bytes, owed: Callable[[Position], bool]) -> bytes:
-        records = self.records(book)
-        return bytes(
-            OPEN if state == DONE and owed(records[nth].position) else state for nth, state in enumerate(states)
-        )
+    def _open_again(self, book: Book, owing: Owing, last: Position | None) -> None:
+        """What only its mark says to be done is open again in its span; but not before the `last` of those that run
+        again before all spans: in its own it would come after them, and one of them may be of its key. What an
+        earlier worker has done is not this one's to owe."""
+        if book.states is None or book.slot is None:
+            return
+        records, states = self.records(book), bytearray(book.states)
+        for nth, state in enumerate(book.states):
+            if state != DONE or book.before[nth : nth + 1] == _DONE or nth in book.known:
+                continue
+            if owing.beyond(records[nth].position):
+                if last is not None and records[nth].position < last:
+                    owing.succeeded(plain(records[nth]))
+                else:
+                    states[nth] = OPEN
+        book.states = bytes(states)
 
     def _read_marks(self, book: Book, journal: Journal) -> list[tuple[At, bool]]:
         """Known records that are marked done, though the worker did not come to say so."""
@@ -352,7 +378,7 @@ class Books:
             if page is None:
                 return []
             states = page.states
-            book.states = states.translate(_OPEN_AGAIN)
+            book.before, book.states = book.states or b"", states.translate(_OPEN_AGAIN)
             if page.keying in book.known:
                 book.known[page.keying].keyless = True
         done = []

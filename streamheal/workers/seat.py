@@ -257,7 +257,7 @@ class ShardSeat(CautiousSeat):
         """Read what the dead process has marked. Nobody is told yet but of spans it had counted."""
         if self.process is None or self.stage not in ("in", "ending"):
             return Loss([], [], [])
-        loss = self.books.lost(self.process.journal, self.unstated.beyond if self.unstated.owes else None)
+        loss = self.books.lost(self.process.journal, self.unstated if self.unstated.owes else None)
         for counted in loss.counted:
             self.listener.happened(SpanCounted(*counted))
         return loss
@@ -287,7 +287,7 @@ class ShardSeat(CautiousSeat):
         overran = None if process.overran is None else process.overran.get(self, set())
         for record in loss.running if not by_us else ():
             self.listener.died(record.at, self._attempt(process, record.at, overran))
-        kept, again = self._kept(loss)
+        kept, again = self._kept()
         late = () if overran is None or self._pool.batches else tuple(sorted(overran))
         stood = tuple(record.at for record in loss.running if record.at != loss.stepping) if death.stepping else ()
         held = bool(late) and process.stood_still
@@ -299,13 +299,10 @@ class ShardSeat(CautiousSeat):
         if self._halting:
             self.listener.happened(self.books.halted())
 
-    def _kept(self, loss: Loss) -> tuple[bool, RunsAgain | None]:
+    def _kept(self) -> tuple[bool, RunsAgain | None]:
         """Whether all that the processor owed can run again, and the span that was made of it."""
-        unstated = self.unstated
-        for at, _ in loss.done if unstated.owes else ():
-            unstated.succeeded(self.books.known(at).record)
-        owed = unstated.line()
-        unstated.clear()
+        owed = self.unstated.line()
+        self.unstated.clear()
         if owed is None or not owed[0]:
             return owed is not None, None
         slot = self._pool.take_slot()

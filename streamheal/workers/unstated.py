@@ -2,7 +2,8 @@
 
     reported, unstated     ─┐
     done in its lane, late ─┼─► one span in a fresh slot, given to the next worker before all else
-    (marked done, unreported: its own span is still here, and is opened again)
+    marked done before them ┘
+    (marked done behind them, unreported: its own span is still here, and it is open there again)
 
 The window of open records knows nothing of it: a processor that states once a minute must not
 be waited for. So it is bounded by itself, and beyond that the oldest are let go; the core then
@@ -21,20 +22,22 @@ from streamheal.records import Dialect, Position, Record
 from streamheal.workers.arena import SLOT_BYTES
 from streamheal.workers.books import Book
 from streamheal.workers.decode import decoder, plain
-from streamheal.workers.journal import RECORDS_MAX
+from streamheal.workers.journal import DONE, RECORDS_MAX
 
 # Of one shard. Written anew they must fit into a slot, in which an escaped key takes more room than it did.
 BYTES_MAX = SLOT_BYTES // 2
 
 
 class _Span(NamedTuple):
-    """A span that was reported: its bytes, and the places of records that have a fate of their own."""
+    """A span that was reported: its bytes, the places of records that have a fate of their own, and how far it was
+    stated once all of it had been returned from."""
 
     raw: bytes
     dialect: Dialect
     after: Position | None
     last: Position
     known: frozenset[int]
+    upto: Position | None
 
 
 class _Line(msgspec.Struct):
@@ -76,6 +79,8 @@ class Unstated:
             self.let_go = None
         while self._spans and self._spans[0].last <= position:
             self._bytes -= len(self._spans.popleft().raw)
+        # Who comes out of turn later makes it unknown how far all is stated, but not of these.
+        self._spans = deque(span._replace(upto=position) for span in self._spans)
         for place in [place for place in self._alone if place <= position]:
             del self._alone[place]
 
@@ -84,7 +89,9 @@ class Unstated:
         if not self.owes or last is None or book.slot is None:
             return
         raw = bytes(book.slot.view[: book.length])
-        self._spans.append(_Span(raw, book.dialect, book.after, last, frozenset({*book.known, *held})))
+        earlier = (nth for nth, state in enumerate(book.states or b"") if state == DONE)  # not by this process
+        known = frozenset({*book.known, *held, *earlier})
+        self._spans.append(_Span(raw, book.dialect, book.after, last, known, self.upto))
         self._bytes += book.length
         while self._bytes > self._bytes_max:
             oldest = self._spans.popleft()
@@ -92,8 +99,14 @@ class Unstated:
             self.let_go = oldest.last
 
     def succeeded(self, record: Record) -> None:
-        """A record that was known by itself is done, in its lane; said only while something is owed."""
-        self._alone[record.position] = record
+        """A record is done, and not with its span; said only while something is owed."""
+        if self.beyond(record.position):
+            self._alone[record.position] = record
+
+    @property
+    def last(self) -> Position | None:
+        """All that is kept here lies before it, or is it."""
+        return max((*(span.last for span in self._spans), *self._alone), default=None)
 
     def beyond(self, position: Position) -> bool:
         """Whether a record that is done here may be owed."""
@@ -106,7 +119,9 @@ class Unstated:
         found = dict(self._alone)
         for span in self._spans:
             records = self._decode(span.dialect, memoryview(span.raw), span.after)
-            found.update((record.position, record) for nth, record in enumerate(records) if nth not in span.known)
+            for nth, record in enumerate(records):
+                if nth not in span.known and (span.upto is None or record.position > span.upto):
+                    found[record.position] = record
         records = [plain(found[position]) for position in sorted(found) if self.beyond(position)]
         raw = msgspec.json.encode(_Line(records))
         return (len(records), raw) if len(raw) <= SLOT_BYTES and len(records) <= RECORDS_MAX else None

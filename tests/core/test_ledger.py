@@ -114,6 +114,25 @@ def test_records_that_run_again_are_open_before_all_others() -> None:
     assert ledger.watermark() == Position(20)
 
 
+def test_what_runs_again_before_all_others_need_not_lie_before_them() -> None:
+    """1 is open. 12 and 14 run again, and 14 fails: nothing may be passed, though all before it in its span is done."""
+    ledger = Ledger()
+    for span in range(2):
+        ledger.open(span, 100)
+    ledger.count(0, 10)
+    one = ledger.add(Case(named(0, 0), Phase.WAITING))
+    ledger.report(0, 10, Position(10), 0)
+    ledger.report(1, 10, Position(20), 0)
+    ledger.open_again(RunsAgain(-1, 2, 20), None)
+    fourteen = ledger.add(Case(Named(At(-1, 1), Position(14), Position(12), 1), Phase.WAITING))
+    ledger.report(-1, 2, Position(14), 0)
+    assert ledger.watermark() is None
+    ledger.settle_done(one)
+    assert ledger.watermark() == Position(12)
+    ledger.settle_done(fourteen)
+    assert ledger.watermark() == Position(20)
+
+
 def test_spans_are_numbered_on_and_before_the_first_stands_minus_one() -> None:
     ledger = Ledger()
     assert (ledger.newest, ledger.passed_upto) == (-1, -1)

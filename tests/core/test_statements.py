@@ -16,18 +16,21 @@ from streamheal.core.messages import (
     Halted,
     HearOut,
     Order,
+    Quarantine,
     Retry,
+    RunAlone,
     RunsAgain,
     Signal,
     SpanArrived,
     SpanDone,
     Stated,
+    Verdict,
     WorkerDied,
 )
 from streamheal.core.policy import Policy
 from streamheal.core.statements import Statements
 from streamheal.records import Position
-from tests.core.telling import Telling, at, record
+from tests.core.telling import Telling, at, record, suspect_runs
 
 
 def checkpoints(said: list[Decision]) -> list[Position]:
@@ -86,6 +89,7 @@ def test_what_a_dead_worker_owed_is_not_passed_until_the_shard_is_begun_anew() -
     story.dies(6, now=0.5)
     assert story.healer.statements.forgone_after == Position(2)
     story.happens(Stated(Position(10), owes=False), 0.6)
+    assert story.fails(6, now=0.65, cause=Cause.SUSPECTED) == [suspect_runs(6)]
     story.done_alone(6, 0.7)
     assert checkpoints(story.the_rest_is_done(0.8)) == [Position(2)]
     story.kept(2, 0.9)
@@ -112,6 +116,51 @@ def test_what_a_dead_worker_owed_runs_again_where_it_was_kept() -> None:
     story.ticks(5.0)
     assert checkpoints(story.happens(Done(at(3)), 5.2)) == [Position(20)]
     assert (ledger.read, ledger.done, ledger.in_flight) == (20, 20, 0)
+
+
+def owing(story: Telling, *again: int) -> list[Decision]:
+    """A worker dies in which nothing ran, and these run again, in a span before all others."""
+    died = WorkerDied(1, (), kept=True, again=RunsAgain(-1, len(again), 10) if again else None)
+    return story.happens(died, 1.0)
+
+
+def test_who_would_run_alone_waits_for_those_before_it_that_run_again() -> None:
+    """3 has had its tries in the worker, and waits for a witness; 1 and 2, of its key perhaps, were only in memory."""
+    story = Telling(policy=Policy(attempts_max=2, checkpoint_s=1_000.0))
+    story.happens(Stated(None, owes=True), 0.1)
+    story.fails(3, now=0.2)
+    story.the_rest_is_done(0.3)
+    (again, give) = [one for one in owing(story, 1, 2) if isinstance(one, Give)]
+    assert (again.span, give.span, give.queued, give.ask, give.hold) == (-1, 1, (2,), (2,), ())
+    assert story.another_succeeds(now=1.2) == []
+    assert story.fails(3, now=1.3, cause=Cause.SUSPECTED) == [RunAlone(at(3))]
+
+
+def test_who_runs_alone_already_waits_for_them_before_its_next_try() -> None:
+    story = Telling(policy=Policy(attempts_max=2, checkpoint_s=1_000.0))
+    story.happens(Stated(None, owes=True), 0.1)
+    story.fails(3, now=0.2)
+    assert RunAlone(at(3)) in story.another_succeeds(now=0.4)
+    story.the_rest_is_done(0.5)
+    (_, give) = [one for one in owing(story, 1, 2) if isinstance(one, Give)]
+    assert give.ask == (2,)
+    story.fails(3, now=1.1, alone=True)
+    assert story.another_succeeds(now=1.2) == []
+    assert story.fails(3, now=1.3, cause=Cause.SUSPECTED) == [RunAlone(at(3))]
+
+
+def test_whose_lane_asks_about_it_when_it_is_done_alone_or_set_aside_is_let_be() -> None:
+    """The two words have crossed."""
+    story = Telling(policy=Policy(attempts_max=2, checkpoint_s=1_000.0))
+    story.happens(Stated(None, owes=True), 0.1)
+    story.fails(3, now=0.2)
+    story.fails(4, now=0.2)
+    story.another_succeeds(now=0.4)
+    owing(story)
+    story.done_alone(3, 1.1)
+    assert story.fails(3, now=1.2, cause=Cause.SUSPECTED) == []
+    assert Quarantine(at(4), Verdict.SAID_SO) in story.fails(4, now=1.3, cause=Cause.POISON, alone=True)
+    assert story.fails(4, now=1.4, cause=Cause.SUSPECTED) == []
 
 
 def test_a_worker_that_owed_nothing_takes_nothing_with_it() -> None:

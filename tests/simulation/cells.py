@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from streamheal.core.messages import At, Cause, Done, Failed, Named
+from streamheal.core.messages import At, Cause, Done, Failed, Named, Stated
 from tests.simulation.runs import CAUSES, DEADLINE_S, OUTCOMES, Item, Run, attempt
+from tests.simulation.stating import stated_alone
 
 if TYPE_CHECKING:
     from tests.simulation.caution import CautiousSeat
@@ -23,6 +24,7 @@ class Cell:
         self.used = self.haunted = False  # others have run there; one of them has left a thread behind
         self.run: Run | None = None  # once the processor runs
         self.asked = False  # it waits for a permit, or has had one
+        self.lost = False  # its processor has not stated that it is done, and will not
         self.over = False  # the process has ended; or nobody is interested any more
 
 
@@ -124,7 +126,9 @@ class Cells:
         elif stage in ("hang", "freeze"):
             world.after(DEADLINE_S + world.latency(), self._died, cell, "", "deadline")
         else:
-            if stage == "ok":
+            if stage == "ok" and world.spec.states:
+                cell.lost = not stated_alone(cell.seat, cell.item)
+            elif stage == "ok":
                 world.oracle.takes_effect(cell.item.track)
             world.after(world.latency(), self._says, cell, stage)
 
@@ -165,9 +169,12 @@ class Cells:
         else:
             cell.item.settled = True
             self._telling = True
+            if cell.lost:
+                cell.seat.listener.happened(Stated(None, owes=True, gone=True))
             cell.seat.listener.happened(Done(cell.item.at, what == "filtered", alone=True))
             self._telling = False
-            self._use_again(cell)
+            if not self._world.spec.states:
+                self._use_again(cell)
             self._fill()
 
     def abandon(self, seat: SimSeat) -> None:

@@ -89,6 +89,7 @@ class Spec:
     pace_s: float = 0.003  # how long one step takes, at most
     run_s: float = 0.0  # how long a record runs in a lane besides, at most
     batch_max: int = 1  # records in one call of the processor
+    states: bool = False  # the processor says by itself how far it is done, and forgets the rest when its process dies
     empty: bool = True  # now and then a batch holds nothing
     children: bool = False  # the first shard was split: the others begin once it is complete
     fails: float = 0.05  # how often state, quarantine or a checkpoint do not answer
@@ -141,7 +142,17 @@ def make(seed: int) -> Spec:
     if not policy.replaying and dice.random() < 0.15:
         shards = _with_host_killers(dice, shards)
     spec = replace(spec, policy=policy, coroutines=coroutines, shards=shards)
-    return _crowded(dice, spec) if dice.random() < 0.15 else spec
+    spec = _crowded(dice, spec) if dice.random() < 0.15 else spec
+    return _stating(spec) if batch_max > 1 and not policy.replaying and dice.random() < 0.5 else spec
+
+
+def _stating(spec: Spec) -> Spec:
+    """One call at a time; it takes all that comes."""
+    shards = tuple(
+        tuple(replace(record, kind="fine") if record.kind == "filtered" else record for record in records)
+        for records in spec.shards
+    )
+    return replace(spec, states=True, shards=shards, concurrency=1)
 
 
 def _crowded(dice: random.Random, spec: Spec) -> Spec:

@@ -28,6 +28,7 @@ from streamheal.core.messages import (
 from streamheal.records import Position
 from tests.simulation.caution import CAUTIOUS_RECORDS_MAX, Cautious, Drain, Intents, Permit
 from tests.simulation.runs import CAUSES, DONE, FAILED, FILTERED, RUNNING, SETTLED, Call, Item, Run, place
+from tests.simulation.stating import Stating
 
 if TYPE_CHECKING:
     from tests.simulation.pool import Process
@@ -47,6 +48,7 @@ class Lanes:
         self.running: dict[Item, Run] = {}
         self.calls = 0
         self.intents: Intents | None = None  # in cautious mode
+        self.stating = Stating(self) if spec.states else None
         self.draining = False
         self._reading = self._working = False
         self._todo: list[Item] = []
@@ -112,10 +114,13 @@ class Lanes:
         self._work_soon()
 
     def _word(self, item: Item, message: Retry | Settle) -> None:
+        if isinstance(message, Settle) and item in self._ask:  # done alone before its turn came
+            self._ask.remove(item)
+            self._hold.add(item)
         if item not in self._hold:
             self.world.oracle.fail(f"{message}, but it does not block a lane")
         self._hold.remove(item)
-        waits = item in self._todo
+        waits = item in self._todo or self._lines[item.key][0] is not item
         if isinstance(message, Retry):
             if not waits:
                 self._forced.append(item)
@@ -204,6 +209,8 @@ class Lanes:
         assert line[0] is item, f"{item.at} is not at the head of its lane"
         line.pop(0)
         self._through(item)
+        while line and line[0] in self._skip:
+            self._through(line.pop(0))
         if line:
             self._head(line[0])
         else:
@@ -324,9 +331,11 @@ class Lanes:
         culprit = call.halving.ran(ok)
         if ok:
             for run, stage in zip(runs, stages, strict=True):
-                if stage == "ok":
+                if stage == "ok" and self.stating is None:
                     world.oracle.takes_effect(run.item.track)
                 run.stage = stage
+            if self.stating is not None:
+                self.stating.called(runs)
         elif culprit is not None:
             call.runs[culprit].stage = stages[0]
         return True

@@ -37,12 +37,14 @@ class Track:
         alone_when_died: Lives of hosts that ended while it was durably marked alone, in all readings;
         by_chance: of those, the ones that did not end of it.
         failed: Cause and likeness of each counted try.
+        forgot_at: When the host heard that what it had done was lost with the memory of its process.
+        sent_at: When it was last sent to run alone.
     """
 
     __slots__ = (
-        "alone", "alone_when_died", "by_chance", "ever", "excused", "failed", "fate", "first_failed_at", "hit_by",
-        "judged", "kills", "own", "position", "prev", "rec", "running", "runs", "shared", "stood", "stream", "times",
-        "unclear",
+        "alone", "alone_when_died", "by_chance", "ever", "excused", "failed", "fate", "first_failed_at", "forgot_at",
+        "hit_by", "judged", "kills", "own", "position", "prev", "rec", "running", "runs", "sent_at", "shared", "stood",
+        "stream", "times", "unclear",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, rec: Rec, position: int, prev: Track | None) -> None:
@@ -55,6 +57,7 @@ class Track:
     def new_life(self) -> None:
         self.fate, self.runs, self.excused, self.kills = "", 0, 0, 0
         self.alone = self.shared = self.stood = self.running = self.own = self.judged = False
+        self.forgot_at = self.sent_at = float("-inf")
         self.hit_by: set[Down] = set()
         self.failed: list[tuple[str, str]] = []
         self.first_failed_at = float("inf")
@@ -150,7 +153,7 @@ class Oracle:
             self.fail(f"{track.name} runs twice at once")
         if track.fate == "stored":
             self.fail(f"{track.name} runs after it was set aside")
-        self._in_turn(track, "runs")
+        self._in_turn(track, "runs", in_lane)
         if in_lane and track.shared:
             self.fail(f"{track.name} is in a worker again after a death it shared")
         if used and track.failed:
@@ -161,20 +164,44 @@ class Oracle:
         if track.runs > 1 + track.excused:
             self.fail(f"{track.name} ran {track.runs} times, excused {track.excused}")
 
-    def _in_turn(self, track: Track, does: str) -> None:
+    def _in_turn(self, track: Track, does: str, in_lane: bool = False) -> None:
         before = track.prev
         if before is None or (before.stream is track.stream and before.position <= track.stream.began_after):
             return
-        if not (before.fate if before.stream is track.stream else before.ever):
+        if before.fate if before.stream is track.stream else before.ever:
+            return
+        if in_lane or not self._on_its_way(track, before):
             self.fail(f"{track.name} {does} while {before.name} is open")
 
+    @staticmethod
+    def _on_its_way(track: Track, before: Track) -> bool:
+        """It was sent to run alone after the one before it in its lane, and before that was lost again."""
+        return track.stream.born_at <= track.sent_at <= before.forgot_at
+
     def takes_effect(self, track: Track) -> None:
-        track.fate = track.fate or "effect"
+        track.fate = "effect" if track.fate in ("", "kept") else track.fate
         if track.ever == "effect":
             return
-        if track.prev is not None and not track.prev.ever:
+        before = track.prev
+        settled = before is None or before.ever or before.fate in ("kept", "lost")
+        if before is not None and not settled and not self._on_its_way(track, before):
             self.fail(f"{track.name} takes effect before {track.prev.name}")
         track.ever = "effect"
+
+    # A processor that states by itself how far it is done may keep in its memory what it returned from. What follows
+    # in another process, alone, may come first then.
+
+    def keeps(self, track: Track) -> None:
+        track.fate = track.fate or "kept"
+
+    def forgets(self, track: Track) -> None:
+        """Its memory is gone, of which nobody has heard, and the record must run again."""
+        track.fate, track.forgot_at = "", float("inf")
+        track.excused += 1
+
+    def loses(self, track: Track) -> None:
+        """It does not run again in this reading of its shard, so that no checkpoint may pass it."""
+        track.fate = track.fate or "lost"
 
     def killed(self, track: Track) -> None:
         track.kills += 1
@@ -210,7 +237,7 @@ class Oracle:
         if verdict is Verdict.KILLED_HOSTS:
             if not spent:
                 self.fail(f"{track.name}: {verdict.name}, but it was alone in {track.alone_when_died} that died")
-            if not any(other.fate == "effect" for other in track.stream.tracks if other is not track):
+            if not any(other.fate in ("effect", "kept", "lost") for other in track.stream.tracks if other is not track):
                 self.fail(f"{track.name}: {verdict.name}, but nothing else has succeeded in this life")
         elif verdict is not Verdict.SAID_SO and not track.alone and not spent:
             self.fail(f"{track.name}: {verdict.name}, but its last try was not alone, or not in a fresh process")
@@ -243,7 +270,8 @@ class Oracle:
     def stored(self, track: Track) -> None:
         track.ever = track.ever or "stored"
         if track.judged:  # else it was so in an earlier reading of its shard, and the write was long on its way
-            self._in_turn(track, "is stored")
+            if track.prev is None or track.prev.forgot_at == float("-inf"):  # else: of two, only one has an effect
+                self._in_turn(track, "is stored")
             track.fate = track.fate or "stored"
 
     def left_in_order(self, stream: Stream, settled: set[int]) -> None:

@@ -89,6 +89,8 @@ class Process:
     def hook(self, lanes: Lanes, hook: str) -> None:
         """The processor's last hook, which may raise, or take longer than it may."""
         world = self.world
+        if lanes.stating is not None and hook != "lease_lost":
+            lanes.stating.hook()
         if world.chance(0.05):
             world.after(HOOK_S_MAX, self._hook_late, lanes)
         else:
@@ -132,7 +134,11 @@ class Process:
                 stood = self.stepping is not None and run is not self.stepping
                 track.shared |= why not in BY_US and (track.stood or not stood)
                 track.stood |= stood
-        lost = world.below(len(self._outbox) + 1) if world.chance(0.3) else 0
+        for lanes in self.stays:
+            if lanes.stating is not None:
+                lanes.stating.dies()
+        # Whoever has something to state is asked to rely on that it was said.
+        lost = world.below(len(self._outbox) + 1) if world.chance(0.3) and not world.spec.states else 0
         del self._outbox[len(self._outbox) - lost :]
         world.after(world.latency(), self.pool.died, self)
 

@@ -41,13 +41,14 @@ class Item:
         known: The core knows it by itself.
         in_hand: The core's to decide about: old marks of it say nothing.
         settled: The host was told, or has said so.
+        was_done: When its span was given to the present process.
     """
 
-    __slots__ = ("at", "before", "in_hand", "key", "known", "mark", "named", "settled", "track")
+    __slots__ = ("at", "before", "in_hand", "key", "known", "mark", "named", "settled", "track", "was_done")
 
     def __init__(self, at: At, track: Track, before: Track | None, key: object) -> None:
         self.at, self.track, self.key, self.mark = at, track, key, OPEN
-        self.known = self.in_hand = self.settled = False
+        self.known = self.in_hand = self.settled = self.was_done = False
         self.named = Named(at, Position(track.position), None if before is None else Position(before.position), 1)
 
 

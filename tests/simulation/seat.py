@@ -24,6 +24,7 @@ from streamheal.core.messages import (
     SpanCounted,
     SpanDone,
     Start,
+    Stated,
     WorkerDied,
 )
 from streamheal.records import Dialect, Position, Record, Shard
@@ -32,6 +33,7 @@ from streamheal.workers.port import Hook, Listener
 from tests.simulation.caution import CautiousSeat, Heeds, Intends, Over
 from tests.simulation.lanes import Lanes
 from tests.simulation.runs import DONE, FILTERED, OPEN, OUTCOMES, RUNNING, SETTLED, Item, attempt
+from tests.simulation.stating import Unstated
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Stream, Track
@@ -77,6 +79,8 @@ class SimSeat(CautiousSeat):
         self.spans: dict[int, Span] = {}
         self.items: dict[At, Item] = {}
         self.curious_wanted = False
+        self.unstated = Unstated(self)
+        self._again = 0
         self.apart = False
         self._ended_in_a_row = 0
         self._start = Start(None, None, 0.0)
@@ -139,6 +143,13 @@ class SimSeat(CautiousSeat):
             self.items[item.at] = item
         self.spans[span] = Span(span, slot, items)
 
+    def arrives_again(self, slot: Slot) -> int:
+        """Records that ran before, in a span of their own before all others; returns its number."""
+        self._again -= 1
+        self.arrived(self._again, slot, len(slot.tracks), Dialect.DAEMON, None)
+        self.spans[self._again].counted = True
+        return self._again
+
     def resumes_after(self, position: Position) -> None: ...
 
     def give(self, give: Give) -> None:
@@ -146,6 +157,8 @@ class SimSeat(CautiousSeat):
         if self.lanes is None:
             return
         span.given = True
+        for item in span.items:
+            item.was_done = item.mark == DONE
         for nth in (*give.hold, *give.queued):
             item = span.items[nth]
             if item.settled:
@@ -212,9 +225,16 @@ class SimSeat(CautiousSeat):
                 self.pool.give_back(span.slot)
                 for named in event.held:
                     self.items[named.at].known = True
+                self.unstated.settled(item for item in span.items if not (item.known or item.was_done))
                 self.listener.happened(event)
+            case SpanCounted(number) if self.spans[number].reported:
+                pass  # by the process before
             case Done(at):
                 self.items[at].settled = True
+                self.unstated.settled((self.items[at],))
+                self.listener.happened(event)
+            case Stated():
+                self.unstated.stated(event)
                 self.listener.happened(event)
             case Failed(record):
                 item = self.items[record.at]
@@ -241,6 +261,7 @@ class SimSeat(CautiousSeat):
         """Read what the dead process has marked: who ran, and who of the known was done, unheard."""
         running: list[Item] = []
         done: list[tuple[At, bool]] = []
+        in_bulk: list[Item] = []
         for span in list(self.spans.values()) if self.stage in ("in", "ending") else ():
             if not span.given:
                 continue
@@ -253,11 +274,15 @@ class SimSeat(CautiousSeat):
                     running.append(item)
                 elif item.known and item.mark in SETTLED:
                     item.settled = True
+                    self.unstated.settled((item,))
                     done.append((item.at, item.mark == FILTERED))
             for item in span.items:
                 if item.mark not in SETTLED:
                     item.mark = OPEN
             span.given = False
+            if not span.reported:
+                in_bulk += [item for item in span.items if not (item.known or item.was_done)]
+        self.unstated.lost(in_bulk)
         for item in running:
             item.known = True
         return running, done
@@ -265,7 +290,7 @@ class SimSeat(CautiousSeat):
     def bereaved(
         self, process: Process, running: list[Item], done: list[tuple[At, bool]], death: int, total: int
     ) -> None:
-        stage, by_us = self.stage, process.doomed in BY_US
+        stage, by_us, lanes = self.stage, process.doomed in BY_US, self.lanes
         self._left()
         self._lost_its_worker()
         if stage == "initializing":
@@ -286,7 +311,10 @@ class SimSeat(CautiousSeat):
         named = tuple(item.named for item in running)
         stepping = process.stepping
         stood = () if stepping is None else tuple(item.at for item in running if item is not stepping.item)
-        died = WorkerDied(death, named, tuple(done), overran, total, by_us, stood=stood, held=process.held)
+        if lanes is not None and lanes.stating is not None:
+            lanes.stating.missed()
+        kept, again = self.unstated.runs_again()
+        died = WorkerDied(death, named, tuple(done), overran, total, by_us, kept, again, stood, process.held)
         for item in running if not by_us else ():
             item.in_hand = item.in_hand or bool(overran) or item.at not in stood
         self.listener.happened(died)
@@ -334,7 +362,7 @@ class SimSeat(CautiousSeat):
     def _halted(self) -> Halted:
         """How far all is settled in spans not reported, now that nothing runs any more."""
         over: list[SpanDone] = []
-        for span in self.spans.values():
+        for _, span in sorted(self.spans.items()):
             if span.reported:
                 continue
             first = next((item for item in span.items if not _through(item)), None)
@@ -361,6 +389,7 @@ class SimSeat(CautiousSeat):
             lanes.process.kill("by_us")
 
     def _forget_all(self) -> None:
+        self.unstated.clear()
         for span in self.spans.values():
             if not span.reported:
                 self.pool.give_back(span.slot)

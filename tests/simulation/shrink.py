@@ -52,8 +52,8 @@ def _candidates(spec: Spec) -> Iterator[Spec]:
         yield replace(spec, fails=0.0, unready=0.0)
     if spec.store_down[1]:
         yield replace(spec, store_down=(0.0, 0.0))
-    if spec.coroutines:
-        yield replace(spec, coroutines=False)
+    if spec.coroutines or spec.states:
+        yield replace(spec, coroutines=False, states=False)
     if spec.restless:
         yield replace(spec, restless=False)
     if spec.children or spec.ends != "stop":
@@ -87,7 +87,7 @@ def story(spec: Spec, lines: int = 60) -> str:
         f"{spec.policy}",
         f"shared {spec.shared}, trickle {spec.trickle_s} s, pace {spec.pace_s} s, store down {spec.store_down}",
         f"children {spec.children}, coroutines {spec.coroutines}, fails {spec.fails}, unready {spec.unready}",
-        f"restless {spec.restless}, ends {spec.ends}",
+        f"restless {spec.restless}, states {spec.states}, ends {spec.ends}",
         *(f"{down}" for down in spec.outages),
         *(f"{fault}" for fault in spec.faults),
     ]

@@ -11,6 +11,7 @@ from streamheal.core.messages import (
     Event,
     Failed,
     Order,
+    RunAlone,
     Signal,
     Witnessed,
     WorkerDied,
@@ -46,8 +47,14 @@ def watched(world: World, stream: Stream) -> None:
             oracle.fail(f"ticked at {now}, wants to be woken at {healer.wakes_at}")
         if not decisions:
             return decisions
-        if Order.STOP_SHARD in decisions and not (stream.deaths >= world.spec.policy.deaths_stop):
+        unstated = (
+            world.spec.states and healer.statements.limited(healer.ledger.watermark()) != healer.ledger.watermark()
+        )
+        if Order.STOP_SHARD in decisions and stream.deaths < world.spec.policy.deaths_stop and not unstated:
             oracle.fail(f"stopped after {stream.deaths} deaths")
+        for decision in decisions:
+            if isinstance(decision, RunAlone):
+                stream.run.seat.items[decision.at].track.sent_at = now  # type: ignore[union-attr]  # it is our seat
         if Order.HALT in decisions:
             oracle.seen["halts"] += 1
         return decisions

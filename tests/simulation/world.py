@@ -262,7 +262,8 @@ class World:
         if run is not None and run.healing_ended == "shutdown_requested" and not stream.abandoned:
             items = run.seat.items.values()  # type: ignore[attr-defined]  # it is our seat
             settled = {item.track.position for item in items if item.settled or item.mark in SETTLED}
-            self.oracle.left_in_order(stream, settled)
+            if not self.spec.states:  # what was stated out of turn may not be passed
+                self.oracle.left_in_order(stream, settled)
 
     # -- faults --------------------------------------------------------------------------
 
@@ -374,6 +375,9 @@ class World:
         if life.runtime.needs_human:
             self.oracle.seen["needs a human"] += 1
             return True
+        settled = all(stream.unchecked(len(stream.tracks)) is None for stream in self.streams)
+        if self.broken and (settled or self.spec.states):
+            return True  # one life would follow another, and nothing come of any
         if self._deployed:
             self._deployed = False
             return False
@@ -383,6 +387,8 @@ class World:
             self.oracle.fail("the run has ended by itself, with shards open")
         for stream in self.streams:
             missing = stream.unchecked(len(stream.tracks))
+            if missing is not None and self.spec.states:
+                return True  # what was not stated is for whoever reads it next
             if missing is not None and (stream.run is None or stream.run.healer.over):
                 return False  # it came back while the host was ending, or had been left for the next
             if missing is not None:

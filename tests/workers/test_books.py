@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from streamheal.core.messages import At
-from streamheal.records import Dialect
+from streamheal.records import Dialect, Position, Record
 from streamheal.workers import wire
 from streamheal.workers.arena import Arena, Slot
 from streamheal.workers.books import Book, Books
@@ -27,6 +27,20 @@ from streamheal.workers.journal import (
 from tests.workers.stand import FIRST, line
 
 SERIAL_NUMBER = 7
+
+
+class Owing:
+    """All is owed. `last`: of what is kept already, to run again before all spans."""
+
+    def __init__(self, last: Position | None) -> None:
+        self.last = last
+        self.kept: list[int] = []
+
+    def beyond(self, position: Position) -> bool:
+        return True
+
+    def succeeded(self, record: Record) -> None:
+        self.kept.append(record.json())
 
 
 class Shelf:
@@ -117,3 +131,13 @@ def test_a_record_is_peeked_at_without_becoming_known(shelf: Shelf) -> None:
     assert shelf.book.known == {}
     assert shelf.books.peek(At(1, 9)) is None
     assert shelf.books.peek(At(2, 0)) is None
+
+
+def test_what_a_dead_worker_owed_runs_again_in_its_span_or_before_all_where_others_behind_it_do(shelf: Shelf) -> None:
+    """All four are done, 0 by an earlier worker. In its own span 1 would come after 2, which runs before all spans."""
+    shelf.book.states = bytes((DONE, OPEN, OPEN, OPEN))
+    shelf.marks(DONE, DONE, DONE, DONE)
+    owing = Owing(Position(FIRST + 2))
+    shelf.books.lost(shelf.journal, owing)
+    assert owing.kept == [1]
+    assert shelf.book.states == bytes((DONE, DONE, OPEN, OPEN))

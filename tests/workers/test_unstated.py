@@ -28,6 +28,7 @@ from streamheal.workers.arena import Slot
 from streamheal.workers.books import Book
 from streamheal.workers.child.owed import OutOfRange, Owed, Place
 from streamheal.workers.decode import decoder
+from streamheal.workers.journal import DONE, OPEN
 from streamheal.workers.unstated import Unstated
 
 from .stand import FIRST, line
@@ -69,6 +70,30 @@ def test_what_was_returned_and_not_stated_runs_again_in_the_streams_order() -> N
     assert again(unstated) == [10, 11]
     unstated.stated(position(11), owes=False)
     assert again(unstated) == []
+
+
+def test_what_was_stated_before_one_came_out_of_turn_does_not_run_again() -> None:
+    """Up to 7 all is stated; then it is not known any more how far. 3 is that one, and was returned from after that."""
+    unstated = Unstated(SHARD)
+    first = book(0, 10)
+    records = decoder(SHARD)(Dialect.DAEMON, first.slot.view, None)  # type: ignore[union-attr]
+    first.known[3] = None  # type: ignore[assignment]  # only its place is asked for
+    unstated.stated(None, owes=True)
+    unstated.reported(first, position(9))
+    unstated.stated(position(7), owes=True)
+    unstated.succeeded(records[6])
+    unstated.stated(None, owes=True)
+    unstated.succeeded(records[3])
+    assert again(unstated) == [3, 8, 9]
+
+
+def test_what_an_earlier_process_had_done_is_not_this_ones_to_owe() -> None:
+    unstated = Unstated(SHARD)
+    unstated.stated(None, owes=True)
+    taken = book(0, 4)
+    taken.states = bytes((DONE, OPEN, DONE, OPEN))
+    unstated.reported(taken, position(3))
+    assert again(unstated) == [1, 3]
 
 
 def test_what_is_too_much_to_keep_is_let_go_from_its_oldest_until_it_is_stated() -> None:
