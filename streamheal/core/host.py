@@ -65,9 +65,9 @@ class Host:
 
     def died(self, death: int, shard_id: str, suspects: int, now: float) -> None:
         """A process died; told by each of its shards, `suspects` counting those of all."""
-        inquest = self._inquests.setdefault(death, _Inquest(suspects))
-        inquest.shards.add(shard_id)
-        if not suspects:
+        if suspects:
+            self._inquests.setdefault(death, _Inquest(suspects)).shards.add(shard_id)
+        else:
             self._stays_unexplained(death, shard_id, now)
 
     def heard(self, death: int, culprit: bool, now: float) -> None:
@@ -97,7 +97,7 @@ class Host:
 
     @property
     def dying_until(self) -> float:
-        """Until when so many such deaths, whichever shards they hit, say that it may be the program."""
+        """Until when the last deaths without a culprit, whichever shards they hit, say that it may be the program."""
         return self._dying[0][1] + self._policy.calm_s if len(self._dying) == self._dying.maxlen else -inf
 
     # -- cells -------------------------------------------------------------------------
