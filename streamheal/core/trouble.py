@@ -163,7 +163,7 @@ class Trouble:
     def died_around(self, case: Case, death: int | None, overran: bool, now: float, *, own: bool) -> None:
         """The record ran in a process that died (`death`), or was stopped because of this record or another.
 
-        `own`: it ran past its deadline, and nobody else held it meanwhile.
+        `own`: if it was late, nobody else can have held it.
         """
         self._troubled(case, now)
         case.lonely, case.death, case.failed_at = True, death, now
