@@ -49,7 +49,7 @@ def watched(world: World, stream: Stream) -> None:
         if Order.STOP_SHARD in decisions and not (stream.deaths >= world.spec.policy.deaths_stop):
             oracle.fail(f"stopped after {stream.deaths} deaths")
         if Order.HALT in decisions:
-            oracle.seen["halts"] += 1
+            oracle.seen["shards halted"] += 1
         return decisions
 
     healer.handle = handled  # type: ignore[method-assign]  # the runtime must not know that it is watched
