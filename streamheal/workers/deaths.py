@@ -16,8 +16,8 @@ _OUTPUT_WITHHELD = "(not kept: the process died before its output could be maske
 OURS: tuple[Doom, ...] = ("by_us", "recycled")
 # Ended for no record's sake: whatever ran in it runs again as before.
 NOBODYS: tuple[Doom, ...] = (*OURS, "hook", "initialize", "stopped")
-# If a shard was being initialized there, that may have ended it.
-BEGINNERS: tuple[Doom | None, ...] = (None, "initialize", "memory")
+# If a shard was being initialized there, that may have ended it, or held whoever was late.
+BEGINNERS: tuple[Doom | None, ...] = (None, "initialize", "memory", "deadline")
 _OVERRAN: tuple[Doom, ...] = ("deadline", "initialize", "hook", "deaf")
 _STOPPED: tuple[Doom, ...] = ("stopped", "stopped again")
 
