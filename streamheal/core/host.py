@@ -12,6 +12,10 @@ from streamheal.core.policy import Policy
 # costs nothing, and a fresh process costs the application's start.
 _TURN_S = 2.0
 
+# Whoever is in line looks again after so long at least, and after a tenth of the time waited so far: a cell may hang
+# until its deadline.
+_LOOK_S = 0.1
+
 
 class _Inquest:
     """One death: how many of its suspects have still to run alone, and which shards it hit.
@@ -65,9 +69,9 @@ class Host:
 
     def died(self, death: int, shard_id: str, suspects: int, now: float) -> None:
         """A process died; told by each of its shards, `suspects` counting those of all."""
-        inquest = self._inquests.setdefault(death, _Inquest(suspects))
-        inquest.shards.add(shard_id)
-        if not suspects:
+        if suspects:
+            self._inquests.setdefault(death, _Inquest(suspects)).shards.add(shard_id)
+        else:
             self._stays_unexplained(death, shard_id, now)
 
     def heard(self, death: int, culprit: bool, now: float) -> None:
@@ -97,7 +101,7 @@ class Host:
 
     @property
     def dying_until(self) -> float:
-        """Until when so many such deaths, whichever shards they hit, say that it may be the program."""
+        """Until when the last deaths without a culprit, whichever shards they hit, say that it may be the program."""
         return self._dying[0][1] + self._policy.calm_s if len(self._dying) == self._dying.maxlen else -inf
 
     # -- cells -------------------------------------------------------------------------
@@ -142,3 +146,31 @@ class Host:
         self.wants_no_cell(shard_id)
         for death in deaths:
             self._inquests.pop(death, None)
+
+
+class Line:
+    """One shard's way to the host's cells, and its place in the line for them."""
+
+    def __init__(self, shard_id: str, host: Host) -> None:
+        self._shard_id, self._host = shard_id, host
+        self._since = inf  # when it first asked in vain
+
+    def take(self, now: float, *, fresh: bool) -> bool:
+        """See `Host.take_cell`."""
+        taken = self._host.take_cell(self._shard_id, now, fresh=fresh)
+        self._since = inf if taken else min(self._since, now)
+        return taken
+
+    def looks_at(self, now: float) -> float:
+        """When to ask again, having asked in vain: that another shard gives back a cell is no event of ours."""
+        if self._host.holds_all_cells(self._shard_id):
+            return inf
+        return now + max(_LOOK_S, (now - self._since) / 10)
+
+    def leave(self) -> None:
+        self._since = inf
+        self._host.wants_no_cell(self._shard_id)
+
+    def give_back(self, well_at: float | None) -> None:
+        """See `Host.give_cell_back`."""
+        self._host.give_cell_back(self._shard_id, well_at)

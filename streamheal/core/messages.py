@@ -149,7 +149,8 @@ class WorkerDied(NamedTuple):
         kept: Whatever its processor owed runs again: `again`, and what is marked open again.
         stood: Of the running, those that waited while another coroutine of the process was being
             resumed. What a thread did that one of them waits for, this cannot tell.
-        held: Nothing else ran there, either: one of those past their deadline, or of the others, held it.
+        held: The process stood still when they were late: whichever of the running held it, the others could not
+            but be late as well.
     """
 
     death: int

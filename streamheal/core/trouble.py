@@ -11,7 +11,7 @@ from math import inf
 
 from streamheal.core.blame import Bracket, Chain, bracket, left_over
 from streamheal.core.case import AT_IT, AWAITING, IN_WORKER, UNDECIDED, Case, Caseload, Phase
-from streamheal.core.host import Host
+from streamheal.core.host import Host, Line
 from streamheal.core.ledger import Ledger
 from streamheal.core.messages import (
     CallHuman,
@@ -30,10 +30,6 @@ from streamheal.core.policy import Policy
 from streamheal.records import Position
 
 _NEVER = inf
-
-# That another shard gives back a cell is no event of ours: look again, after so long at
-# least, and after a tenth of the time waited so far (a cell may hang until its deadline).
-_CELL_LOOK_S = 0.1
 
 _BY_THEMSELVES = AWAITING | {Phase.FOR_CELL, Phase.ALONE}
 
@@ -61,7 +57,7 @@ class Trouble:
         self._asked_span = ledger.newest  # the newest one when something last succeeded or got into trouble
         self._look_at = _NEVER  # for what is no event of ours: a cell is free; processes die no more
         self._alone: set[Case] = set()  # their last tries are under way
-        self._in_line_since: float | None = None
+        self._line = Line(shard_id, host)
 
     @property
     def paused(self) -> bool:
@@ -174,7 +170,7 @@ class Trouble:
     def died_around(self, case: Case, death: int | None, overran: bool, now: float, *, own: bool) -> None:
         """The record ran in a process that died (`death`), or was stopped because of this record or another.
 
-        `own`: it ran past its deadline, and nobody else held it meanwhile.
+        `own`: if it was late, nobody else can have held it.
         """
         self._troubled(case, now)
         case.lonely, case.death, case.failed_at = True, death, now
@@ -204,7 +200,7 @@ class Trouble:
     def cell_ended(self, case: Case, *, culprit: bool | None, well: bool, now: float) -> None:
         """`culprit`: of the death it is suspected of; None: this run cannot tell."""
         self._alone.discard(case)
-        self._host.give_cell_back(self._shard_id, now if well else None)
+        self._line.give_back(now if well else None)
         if case.death is not None and culprit is not None:
             self._host.heard(case.death, culprit, now)
             case.death = None
@@ -331,7 +327,7 @@ class Trouble:
         if self._patience.look(self._nobody_to_ask, now):
             self._judge_left_over(now)
         if self.paused and not self._patience.over:
-            self._leave_line()
+            self._line.leave()
             if now >= self._outage.probe_at:
                 self._probe(now)
         else:
@@ -375,9 +371,9 @@ class Trouble:
                 cases.move(case, Phase.FOR_CELL)
         while (first := cases.first_for_cell()) is not None:
             if not self._run_alone(first, now):
-                self._wait_for_cell(now)
+                self._look_at = min(self._look_at, self._line.looks_at(now))
                 return
-        self._leave_line()
+        self._line.leave()
 
     @property
     def _others_will_tell(self) -> bool:
@@ -386,16 +382,6 @@ class Trouble:
         if self._ledger.unreported:
             return True
         return self._patience.over and any(case.phase in AT_IT for case in self.cases.undecided.values())
-
-    def _wait_for_cell(self, now: float) -> None:
-        if self._in_line_since is None:
-            self._in_line_since = now
-        if not self._host.holds_all_cells(self._shard_id):
-            self._look_at = min(self._look_at, now + max(_CELL_LOOK_S, (now - self._in_line_since) / 10))
-
-    def _leave_line(self) -> None:
-        self._in_line_since = None
-        self._host.wants_no_cell(self._shard_id)
 
     def _again(self, case: Case, now: float) -> None:
         if case.lonely or self._patience.over or case.phase is not Phase.WAITING:
@@ -407,9 +393,8 @@ class Trouble:
 
     def _run_alone(self, case: Case, now: float) -> bool:
         fresh = self.cautious or case.needs_fresh
-        if not self._host.take_cell(self._shard_id, now, fresh=fresh):
+        if not self._line.take(now, fresh=fresh):
             return False
-        self._in_line_since = None
         case.tried_at = now
         case.preceded = self._chain.last_until > -inf
         self._alone.add(case)
@@ -429,4 +414,4 @@ class Trouble:
                 self._again(case, now)
             if case.phase is Phase.FOR_CELL:
                 self._run_alone(case, now)
-                self._leave_line()
+                self._line.leave()

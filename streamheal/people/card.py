@@ -140,8 +140,10 @@ def _attempts(attempts: Sequence[Attempt], width: int) -> Iterator[RenderableTyp
 
 def _attempt(attempt: Attempt, before: Attempt | None, width: int) -> Text:
     said = "the same" if before is not None and _alike(before, attempt) else _what_happened(attempt)
-    if attempt.alone:
-        alone = ", in a process of its own"
+    alone = ", in a process of its own" if attempt.alone else ""
+    if not alone and (attempt.worker or "").startswith("cell "):
+        alone = ", alone, where others had run before"
+    if alone:
         said = one_line(said, max(20, width - 30 - len(alone))) + alone
     when = moment(attempt.started_at, day=False, fraction=True)
     line = Text(f" {attempt.number:>2}  {when}  {duration(attempt.duration_s):>8}   ", no_wrap=True)

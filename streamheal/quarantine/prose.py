@@ -130,15 +130,16 @@ def verdict(decision: Quarantine, attempts: Sequence[Attempt], last: Attempt) ->
 
 def _failed(attempts: Sequence[Attempt], last: Attempt) -> str:
     """ "It failed 3 times in 1.9 s, the last time alone in a process of its own" """
-    # Who kills nobody alone only stood there when a process died, or was stopped for another.
+    # Who kills nobody alone only stood there when a process died, or was stopped for another. That the world was
+    # busy, or `initialize` failed, is no failure of the record's.
     stood = [one for one in attempts if one.outcome == "crash" and not one.alone and last.outcome != "crash"]
-    own = [one for one in attempts if one not in stood]
-    tries = attempts[-1].number - len(stood)
+    throttled = [one for one in attempts if one.outcome == "throttled"]
+    own = [one for one in attempts if one not in stood and one not in throttled]
+    tries = attempts[-1].number - len(stood) - len(throttled)
     did = {"crash": "killed its process", "deadline": "passed its deadline"}.get(last.outcome, "failed")
     alone = "alone in a process of its own"
-    also = (
-        "" if not stood else f", and ran where {'a process' if len(stood) == 1 else f'{len(stood):,} processes'} ended"
-    )
+    processes = "a process" if len(stood) == 1 else f"{len(stood):,} processes"
+    also = f", not counting {processes} that ended while it ran" if stood else ""
     if tries == 1:
         return f"It {did} once" + (f", {alone}" if last.alone else "") + also
     if any(one.outcome != last.outcome for one in own):

@@ -71,5 +71,5 @@ class Aside:
     async def _remember_doubt(self, then: Callable[[], None] = lambda: None) -> None:
         """As it stands. One write at a time: the last word must stay the last."""
         async with self._doubting:
-            await self._runtime.remember_doubt(self._shard.shard_id, self._healer.doubt)
+            await self._runtime.lives.remember_doubt(self._shard.shard_id, self._healer.doubt)
         then()

@@ -40,22 +40,6 @@ class Marks(Protocol):
     def leave(self, shard_id: str, life: str) -> None: ...
 
 
-class Start(NamedTuple):
-    """What a shard's run has to know of earlier lives.
-
-    Attributes:
-        starts: How often a host has begun from this checkpoint, this time included.
-        doubt: See `Healer.doubt`.
-        suspects: Records that ran in hosts that died.
-        explained: See `Healer`.
-    """
-
-    starts: int = 1
-    doubt: Position | None = None
-    suspects: tuple[Suspect, ...] = ()
-    explained: bool = True
-
-
 class HostCaution:
     """Whether this host is cautious, and all its shards' marks."""
 

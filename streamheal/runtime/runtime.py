@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from streamheal.core.host import Host
 from streamheal.core.messages import Signal
@@ -20,10 +20,11 @@ from streamheal.core.policy import Policy
 from streamheal.engines.base import Batch, Engine, Slot
 from streamheal.errors import Unavailable
 from streamheal.records import Position, Shard
-from streamheal.runtime.caution import HostCaution, Marks, Start
+from streamheal.runtime.caution import HostCaution, Marks
 from streamheal.runtime.chronicle import Chronicle
 from streamheal.runtime.figures import ShardFigures
 from streamheal.runtime.keeper import Keeper
+from streamheal.runtime.lives import Lives, Starts
 from streamheal.runtime.shard import ShardRun
 from streamheal.runtime.surroundings import Seal
 from streamheal.runtime.telling import names_of
@@ -32,15 +33,6 @@ from streamheal.workers.port import Pool
 
 _STATE_RETRY_S = 2.0
 _LATE_S = 5.0  # beyond `shutdown_s`, for the last checkpoint and the processors' hooks
-
-
-class Starts(Protocol):
-    """What must be remembered about starts; blocking (see `state.ledgers.Starts`)."""
-
-    def count(self, shard_id: str, position: Position | None) -> int: ...
-    def take_back(self, shard_id: str, position: Position | None, count: int) -> None: ...
-    def doubt(self, shard_id: str) -> Position | None: ...
-    def set_doubt(self, shard_id: str, doubt: Position | None) -> None: ...
 
 
 class _Beginning:
@@ -84,14 +76,13 @@ class Runtime:
         self.times = Times()
         self.needs_human = False
         self.caution = HostCaution(self, marks, f"{int(dice() * 2**48):012x}")
-        self._starts = starts
+        self.lives = Lives(self, starts)
         self._until_caught_up = until_caught_up
         self._look_s = look_s
         self._shards: dict[str, ShardRun] = {}
         self._left: dict[str, ShardFigures] = {}  # of shards that were ours, and might be again
         self._lost: dict[str, ShardFigures] = {}  # of times that ended with records open
         self._beginning: dict[str, _Beginning] = {}  # shards that are still wanted once their start is counted
-        self._counted: dict[str, tuple[Position | None, int]] = {}  # by shard, what this life has counted
         self._chores: set[asyncio.Task[Any]] = set()
         self._failure: asyncio.Future[None] | None = None
         self._done = asyncio.Event()
@@ -108,44 +99,20 @@ class Runtime:
         self.spawn(self._begin(shard, after, wanted))
 
     async def _begin(self, shard: Shard, after: Position | None, wanted: _Beginning) -> None:
-        # Counted before the first record runs, so that a host that dies again and again
-        # at one spot can know it.
-        start = await self._find_out(shard, after)
+        past = await self.lives.inherited(shard, after)
         if self._beginning.get(shard.shard_id) is not wanted:  # it was taken away meanwhile
             if shard.shard_id not in self._beginning and shard.shard_id not in self._shards:
-                self._take_start_back(shard.shard_id)
+                self.lives.take_back(shard.shard_id)
             return
         del self._beginning[shard.shard_id]
         if self._stopping:
-            self._take_start_back(shard.shard_id)
+            self.lives.take_back(shard.shard_id)
             self.engine.shard_left(shard.shard_id)
             return
-        run = self._shards[shard.shard_id] = ShardRun(self, shard, start, after)
+        run = self._shards[shard.shard_id] = ShardRun(self, shard, past, after)
         run.begin()
         if wanted.ended:
             self.shard_ended(shard.shard_id)
-
-    async def _find_out(self, shard: Shard, after: Position | None) -> Start:
-        starts = await self._count_start(shard.shard_id, after)
-        doubt = await self.insist(lambda: self._starts.doubt(shard.shard_id))
-        if self.policy.replaying:
-            return Start(doubt=doubt)  # begun anew each time, whatever became of the one before
-        found = await self.caution.found(shard, after)
-        return Start(starts, doubt, found.suspects, found.explained)
-
-    async def _count_start(self, shard_id: str, after: Position | None) -> int:
-        """How often a host has begun here. A shard that comes to us again, from another host or a new daemon,
-        has seen no host die."""
-        at, starts = self._counted.get(shard_id, (None, 0))
-        if not starts or at != after:
-            starts = await self.insist(lambda: self._starts.count(shard_id, after))
-            self._counted[shard_id] = after, starts
-        return starts
-
-    def _take_start_back(self, shard_id: str) -> None:
-        """Nobody has died of it, or will: it was left in order, or nothing of it was begun."""
-        if counted := self._counted.pop(shard_id, None):
-            self.spawn(self.insist(lambda: self._starts.take_back(shard_id, *counted)))
 
     def take_slot(self) -> Slot | None:
         slot: Slot | None = self.pool.take_slot()  # type: ignore[assignment]  # the pool's slots have a view
@@ -281,7 +248,7 @@ class Runtime:
                 del self._shards[shard_id]
                 self.engine.shard_left(shard_id)
                 if run.left_in_order:
-                    self._take_start_back(shard_id)
+                    self.lives.take_back(shard_id)
             self._note_change()
 
     def _forget_stopped(self, shard_id: str) -> None:
@@ -347,9 +314,6 @@ class Runtime:
             self.chronicle.warning("checkpoint_failed", shard_id=shard_id, error=str(error))
             return False
         return True
-
-    async def remember_doubt(self, shard_id: str, doubt: Position | None) -> None:
-        await self.insist(lambda: self._starts.set_doubt(shard_id, doubt))
 
     def spawn(self, chore: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(chore)

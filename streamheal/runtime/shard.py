@@ -44,9 +44,9 @@ from streamheal.runtime.aside import Aside
 from streamheal.runtime.blocked import Blocked
 from streamheal.runtime.casebook import Casebook
 from streamheal.runtime.caution import CautiousRun, ShardCaution
-from streamheal.runtime.caution import Start as BeginsWith
 from streamheal.runtime.faults import for_this_shard
 from streamheal.runtime.figures import ShardFigures
+from streamheal.runtime.lives import Inherited
 from streamheal.runtime.surroundings import Surroundings
 from streamheal.runtime.tally import Tally
 from streamheal.workers.port import Hook, Timed
@@ -60,7 +60,7 @@ _CHECKPOINT_RETRY_S = 1.0
 class ShardRun(CautiousRun):
     """Carries out a healer's decisions for one shard, and tells it what became of them."""
 
-    def __init__(self, runtime: Surroundings, shard: Shard, start: BeginsWith, after: Position | None = None) -> None:
+    def __init__(self, runtime: Surroundings, shard: Shard, past: Inherited, after: Position | None = None) -> None:
         self.shard = shard
         self._runtime = runtime
         self._log = runtime.chronicle
@@ -69,10 +69,10 @@ class ShardRun(CautiousRun):
             shard.shard_id,
             runtime.policy,
             runtime.core_host,
-            starts=start.starts,
-            doubt=start.doubt,
-            marked=[suspect.position for suspect in start.suspects],
-            explained=start.explained,
+            starts=past.starts,
+            doubt=past.doubt,
+            marked=[suspect.position for suspect in past.suspects],
+            explained=past.explained,
         )
         self.seat = runtime.pool.seat(shard, self)
         if after is not None:
@@ -91,12 +91,12 @@ class ShardRun(CautiousRun):
         self._initialize_failures = 0
         self._curious = False
         self._aside = Aside(
-            runtime, shard, self.healer, casebook=self._casebook, tally=self.tally, doubt=start.doubt, tell=self.tell
+            runtime, shard, self.healer, casebook=self._casebook, tally=self.tally, doubt=past.doubt, tell=self.tell
         )
         self._changes = telling.Changes()
         self._hook_asked = False
         self._last_failure: str | None = None
-        self.caution = ShardCaution(runtime.caution, self, start.suspects)
+        self.caution = ShardCaution(runtime.caution, self, past.suspects)
 
     # -- the engine's side -------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from streamheal.workers.port import Pool
 
 if TYPE_CHECKING:
     from streamheal.runtime.caution import HostCaution
+    from streamheal.runtime.lives import Lives
     from streamheal.runtime.shard import ShardRun
 
 
@@ -44,6 +45,7 @@ class Surroundings(Protocol):
     chronicle: Chronicle
     core_host: Host
     caution: HostCaution
+    lives: Lives
     deaths: Counter[str]
     times: Times
     retention_s: float | None
@@ -54,9 +56,6 @@ class Surroundings(Protocol):
 
     async def checkpoint(self, shard_id: str, position: Position) -> bool:
         """Whether it was kept."""
-
-    async def remember_doubt(self, shard_id: str, doubt: Position | None) -> None:
-        """Durably, however long that takes."""
 
     def spawn(self, chore: Coroutine[Any, Any, None]) -> None: ...
 

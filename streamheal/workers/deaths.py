@@ -16,8 +16,8 @@ _OUTPUT_WITHHELD = "(not kept: the process died before its output could be maske
 OURS: tuple[Doom, ...] = ("by_us", "recycled")
 # Ended for no record's sake: whatever ran in it runs again as before.
 NOBODYS: tuple[Doom, ...] = (*OURS, "hook", "initialize", "stopped")
-# It may be `initialize` that ended it.
-BEGINNERS: tuple[Doom | None, ...] = (None, "initialize", "deaf", "memory")
+# If a shard was being initialized there, that may have ended it, or held whoever was late.
+BEGINNERS: tuple[Doom | None, ...] = (None, "initialize", "memory", "deadline")
 _OVERRAN: tuple[Doom, ...] = ("deadline", "initialize", "hook", "deaf")
 _STOPPED: tuple[Doom, ...] = ("stopped", "stopped again")
 
@@ -26,7 +26,7 @@ class Death(NamedTuple):
     """One death, as all shards of the process are told of it.
 
     Attributes:
-        running: Who may have done it: records that ran in it, of all shards, and shards that initialized there.
+        running: How many may have done it: records that ran in it, of all shards, and shards that initialized there.
         stepping: The coroutine of one of these was being resumed.
     """
 

@@ -1,8 +1,8 @@
 """Where shards stand: each place has one process, and the seats of any number of shards.
 
 place 0 … W-1     for all; a few shards at a time initialize their processors there
-apart             for one shard whose `initialize` has ended a process: nobody else's records
-                  run beside it, until the process that it has there ends
+apart             for one shard whose `initialize` has hung, or ended processes: nobody else's records
+                  run beside it, until a process in which it did begin has ended
 """
 
 from __future__ import annotations

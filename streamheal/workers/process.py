@@ -98,7 +98,7 @@ class Process:
         awake_s: How long it could run, as far as was seen: neither it nor its host was stopped.
         dying_s: How long ago it was killed, in the host's time awake.
         heeded_s: When it last took a `Cancel` or a `Ping`, on the clock of `awake_s`.
-        stood_still: Where a record is late: it took nothing that it was told since.
+        stood_still: Since a record is late it has taken nothing that it was told: nothing there can run.
         stops: How often it was seen stopped.
         memory: What it used at the last look, in bytes.
         beginning: Only its processor's own beginnings run in it: import, `initialize`.

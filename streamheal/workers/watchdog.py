@@ -73,8 +73,8 @@ class Watchdog:
     def held_out(self, process: Process, late: dict[ShardSeat, set[At]]) -> bool:
         """Whether one of these is still running although it was asked to end, some time ago.
 
-        Only coroutines can be asked; all others have had their time. Of threads it is asked whether their process
-        stands still, because then whoever runs there is late, and one of them holds it.
+        Only coroutines can be asked; all others have had their time. Threads are let run a moment longer, to see
+        whether their process still takes a message. If not, one of them holds it, and the others are late for that.
         """
         facts = process.facts
         if facts is None or facts.mode == "batch" or facts.concurrency == 1:

@@ -145,7 +145,7 @@ class Cancel(Message):
 
 
 class Ping(Message):
-    """Nothing seems to run: say that you take what you are told."""
+    """Say that you take what you are told: nothing seems to run, or what runs is late."""
 
     seat: int
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from streamheal.core.host import Host
+from math import inf
+
+import pytest
+
+from streamheal.core.host import Host, Line
 from streamheal.core.policy import Policy
 
 
@@ -77,6 +81,28 @@ def test_whoever_holds_all_cells_will_hear_itself_when_one_is_free() -> None:
     assert host.holds_all_cells("a")
     host.give_cell_back("a")
     assert not host.holds_all_cells("a")
+
+
+def test_whoever_is_in_line_looks_ever_more_rarely_and_anew_once_it_had_a_cell() -> None:
+    """After 0.1 s at first, and after a tenth of the time that it has waited. Who holds all cells hears it itself."""
+    host = Host(Policy(cells_max=2))
+    line = Line("a", host)
+    assert line.take(0.0, fresh=True)
+    host.take_cell("b", 0.0, fresh=True)
+    assert not line.take(10.0, fresh=True)
+    assert line.looks_at(10.0) == pytest.approx(10.1)
+    assert not line.take(20.0, fresh=True)
+    assert line.looks_at(20.0) == pytest.approx(21.0)
+    host.give_cell_back("b")
+    assert line.take(21.0, fresh=True)
+    assert not line.take(30.0, fresh=True)
+    assert line.looks_at(30.0) == inf
+    line.give_back(None)
+    assert line.looks_at(30.0) == pytest.approx(30.1)
+    line.leave()
+    assert host.take_cell("b", 31.0, fresh=True)
+    assert not line.take(40.0, fresh=True)
+    assert line.looks_at(40.0) == pytest.approx(40.1)
 
 
 def test_a_shard_goes_on_in_the_cell_its_own_left_well_for_two_seconds_though_others_are_in_line() -> None:

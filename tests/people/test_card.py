@@ -140,6 +140,19 @@ def test_a_crash_is_named_by_its_signal() -> None:
     assert "its process exited with 7" in text
 
 
+def test_a_try_alone_where_others_had_run_before_is_told_from_one_in_a_worker() -> None:
+    """Only the last is one that nobody else can have to do with."""
+    of = {"outcome": "crash", "exception_type": None, "message": None, "signal": "SIGSEGV"}
+    shared, used = attempt(**of, worker="worker 1 (pid 7)"), attempt(**of, worker="cell (pid 8)", number=2)
+    fresh = attempt(**of, worker="cell (pid 9)", number=3, alone=True)
+    tries = [
+        line.split("   ")[-1] for line in card(envelope(reason="crash", attempts=[shared, used, fresh])).split("\n")
+    ]
+    at = tries.index("its process died: SIGSEGV")
+    assert tries[at + 1] == "the same, alone, where others had run before"
+    assert tries[at + 2] == "the same, in a process of its own"
+
+
 def test_of_very_many_tries_the_first_and_the_last_are_shown() -> None:
     text = card(envelope(attempts=[attempt(n % 9 + 1, message=str(n)) for n in range(25)]))
     assert "…  19 tries left out" in text

@@ -237,13 +237,21 @@ def test_a_process_that_died_around_a_record_is_no_failure_of_its_own() -> None:
     stood = attempt(outcome="crash", exception_type=None, message=None, signal="SIGSEGV")
     second, third = THREE_TRIES[1:]
     assert said(Verdict.STAYS, stood, second, third) == (
-        "It failed twice in 1.4 s, the last time alone in a process of its own, and ran where a process ended, "
-        "in a replay: it stays in quarantine."
+        "It failed twice in 1.4 s, the last time alone in a process of its own, not counting a process that ended "
+        "while it ran, in a replay: it stays in quarantine."
     )
-    assert said(Verdict.WITNESSED, stood, second).startswith("It failed once, and ran where a process ended; other")
+    once = said(Verdict.WITNESSED, stood, second)
+    assert once.startswith("It failed once, not counting a process that ended while it ran; other records")
     shared = attempt(outcome="crash", signal="SIGSEGV")
     alone = attempt(outcome="crash", signal="SIGSEGV", alone=True, number=2, started_at="2026-11-24T12:04:05.099Z")
     assert said(Verdict.WITNESSED, shared, alone).startswith("It killed its process twice")
+
+
+def test_a_throttled_try_is_not_counted_among_the_failures() -> None:
+    """The world was busy, or its processor could not be initialized in the cell."""
+    crash = {"outcome": "crash", "signal": "SIGSEGV", "alone": True}
+    tries = attempt(**crash), attempt(outcome="throttled", number=2), attempt(**crash, number=3)
+    assert said(Verdict.WITNESSED, *tries).startswith("It killed its process twice in ")
 
 
 def test_what_the_processor_said_needs_no_witness() -> None:

@@ -288,12 +288,12 @@ class FakeShelf:
 class FakeStarts:
     def __init__(self) -> None:
         self.counted: list[tuple[str, Position | None]] = []
-        self.forgotten: list[str] = []
+        self.taken_back: list[str] = []
         self.doubts: list[Position | None] = []
         self.before = 0  # starts of lives before this one
 
     def take_back(self, shard_id: str, position: Position | None, count: int) -> None:
-        self.forgotten.append(shard_id)
+        self.taken_back.append(shard_id)
 
     def count(self, shard_id: str, position: Position | None) -> int:
         self.counted.append((shard_id, position))

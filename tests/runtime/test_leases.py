@@ -106,7 +106,7 @@ def test_a_shard_that_outlasts_its_time_is_left_at_the_first_open_record() -> No
 
     stand = told(story, replace(QUICK, shutdown_s=0.05))
     assert stand.seat_log == ["start", "limit None", "halt", "abandon", "abandon"]
-    assert stand.starts.forgotten == []
+    assert stand.starts.taken_back == []
 
 
 def test_a_shard_halted_while_its_processor_cannot_be_initialized_does_not_begin_again() -> None:
@@ -200,24 +200,24 @@ def test_a_shard_that_comes_to_the_same_host_again_has_seen_no_host_die() -> Non
     assert told(story).starts.counted == [("shard-0", None)]
 
 
-def test_a_start_is_forgotten_once_the_shard_is_left_in_order() -> None:
+def test_a_start_is_taken_back_once_the_shard_is_left_in_order() -> None:
     async def story(stand: Stand) -> None:
         await stand.started()
 
-    assert told(story).starts.forgotten == ["shard-0"]
+    assert told(story).starts.taken_back == ["shard-0"]
 
 
-def test_a_start_is_forgotten_where_the_shard_is_asked_for_before_it_is_begun() -> None:
+def test_a_start_is_taken_back_where_the_shard_is_asked_for_before_it_is_begun() -> None:
     """Nothing has run: the next host has no reason to be cautious."""
 
     async def story(stand: Stand) -> None:
         stand.runtime.shard_started(ORDERS, None)
         stand.runtime.shutdown_requested("shard-0")
 
-    assert told(story).starts.forgotten == ["shard-0"]
+    assert told(story).starts.taken_back == ["shard-0"]
 
 
-def test_a_start_is_forgotten_where_the_host_is_stopped_before_it_is_begun() -> None:
+def test_a_start_is_taken_back_where_the_host_is_stopped_before_it_is_begun() -> None:
     """The state answers only once the host has been told to stop."""
 
     async def story(stand: Stand) -> None:
@@ -230,16 +230,16 @@ def test_a_start_is_forgotten_where_the_host_is_stopped_before_it_is_begun() -> 
 
     stand = told(story)
     assert stand.pool.seats == {}
-    assert stand.starts.forgotten == ["shard-0"]
+    assert stand.starts.taken_back == ["shard-0"]
 
 
-def test_a_start_is_not_forgotten_by_a_shard_that_was_lost() -> None:
+def test_a_start_is_not_taken_back_where_the_shard_was_lost() -> None:
     async def story(stand: Stand) -> None:
         await stand.started()
         stand.bring(1)
         stand.runtime.lease_lost("shard-0")
 
-    assert told(story).starts.forgotten == []
+    assert told(story).starts.taken_back == []
 
 
 def test_a_shard_that_ends_before_it_is_begun_is_complete() -> None:

@@ -36,11 +36,13 @@ class Found:
         seen = self.seen
         blamed = {name.removeprefix("innocent: "): count for name, count in seen.items() if "innocent" in name}
         verdicts = {name: count for name, count in seen.items() if name.isupper()}
-        rest = [name for name in seen if name not in verdicts and "innocent" not in name]
+        events = {name: count for name, count in seen.items() if "_" in name and name.islower()}
+        rest = [name for name in seen if name not in {**verdicts, **events} and "innocent" not in name]
         speed = self.worlds / max(self.took_s, 1e-9)
         lines = [f"{self.worlds:,} worlds in {self.took_s:,.0f} s ({speed:,.0f}/s), {len(self.failed)} failed"]
         lines += [f"{name}: {seen[name]:,}" for name in sorted(rest)]
-        lines.append("verdicts: " + _listed(verdicts))
+        lines.append("in the logs: " + (_listed(events) or "nothing"))
+        lines.append("verdicts: " + (_listed(verdicts) or "none"))
         lines.append("innocents among them, which nobody could have known: " + (_listed(blamed) or "none"))
         return "\n".join(lines)
 

@@ -74,7 +74,7 @@ class SimEngine:
         self._begun.add(stream.shard_id)
         self.away.discard(stream.shard_id)
         stream.begins(world.now)
-        world.oracle.seen["lives"] += 1
+        world.oracle.seen["shards begun"] += 1
         world.note(f"{world.now:9.3f} s{stream.number} STARTED after {stream.checkpoint}")
         sink.shard_started(Shard(stream.shard_id, "orders"), Position(stream.checkpoint) if stream.checkpoint else None)
         self._look_at(reading, world.now + 1)

@@ -60,7 +60,7 @@ class Hosts:
         if killer is None:
             self.outside += 1
             return
-        oracle.seen["host killed"] += 1
+        oracle.seen["hosts that died of a record"] += 1
         self._deaths[killer, killer.stream.checkpoint] += 1
         if self.outside:
             return
@@ -95,7 +95,7 @@ class Hosts:
         if beside is not None:
             world.oracle.fail(f"{track.name} runs beside {beside.name}, which is marked alone")
         if marked.get(track):
-            world.oracle.seen["alone in the host"] += 1
+            world.oracle.seen["runs alone in a host"] += 1
             others = [other.name for stream in world.streams for other in stream.tracks if other.running]
             if others:
                 world.oracle.fail(f"{track.name} is marked alone, but {others[0]} runs")
@@ -106,7 +106,7 @@ class Hosts:
         """The core of a shard has taken in an event."""
         if was_cautious and not healer.cautious:
             self._calm_at = now
-            self._world.oracle.seen["spots passed"] += 1
+            self._world.oracle.seen["shards past their spot"] += 1
         if not stream.suspects:
             return
         kept = healer._progress.kept  # what the engine keeps may not have been heard of yet

@@ -158,7 +158,7 @@ class Oracle:
             self.fail(f"{track.name} is in a worker again after a death it shared")
         if used and track.failed:
             self.fail(f"{track.name} has failed before, and runs where others have")
-        self.seen["used cells"] += used
+        self.seen["runs in used cells"] += used
         track.running, track.alone = True, not (in_lane or used)
         track.runs += 1
         if track.runs > 1 + track.excused:
@@ -337,7 +337,7 @@ class Oracle:
             self.fail(f"the only one undecided is left: {story}")
         if alone and not healer.ledger.unreported:
             self._left_over(left, story)
-        self.seen["needs a human"] += 1
+        self.seen["worlds that end with a human called"] += 1
 
     def _known_innocent(self, track: Track) -> bool:
         chance = track.by_chance >= self._spec.policy.crashes_alone_min

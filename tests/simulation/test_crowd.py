@@ -74,4 +74,4 @@ def test_a_signal_ends_it_with_what_was_found_so_far(asks: signal.Signals) -> No
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + asks
     assert f"ended by {asks.name}, after " in out
-    assert "worker deaths: " in out
+    assert "workers that died: " in out

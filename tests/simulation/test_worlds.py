@@ -24,15 +24,15 @@ def test_the_worlds_are_rich_enough_to_mean_something() -> None:
     """Every verdict is given, workers and hosts die, and now and then a human is needed."""
     seen = run(0, 150).seen
     assert {verdict.name for verdict in Verdict} <= set(seen)
-    assert seen["worker deaths"] > 100
-    assert seen["host deaths"] > 20
-    assert seen["host killed"] > 20
-    assert seen["alone in the host"] > 20
-    assert seen["spots passed"] > 20
-    assert seen["lives"] > 200
-    assert seen["halts"] > 5
-    assert seen["used cells"] > 50
-    assert seen["haunted"] > 5
+    assert seen["workers that died"] > 100
+    assert seen["hosts that died"] > 20
+    assert seen["hosts that died of a record"] > 20
+    assert seen["runs alone in a host"] > 20
+    assert seen["shards past their spot"] > 20
+    assert seen["shards begun"] > 200
+    assert seen["shards halted"] > 5
+    assert seen["runs in used cells"] > 50
+    assert seen["runs that a thread left behind has ended or held"] > 5
     assert seen["shard_stopped"] > 0
     assert seen["human_called"] > 20
 

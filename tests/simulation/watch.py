@@ -56,7 +56,7 @@ def watched(world: World, stream: Stream) -> None:
             if isinstance(decision, RunAlone):
                 stream.run.seat.items[decision.at].track.sent_at = now  # type: ignore[union-attr]  # it is our seat
         if Order.HALT in decisions:
-            oracle.seen["halts"] += 1
+            oracle.seen["shards halted"] += 1
         return decisions
 
     healer.handle = handled  # type: ignore[method-assign]  # the runtime must not know that it is watched

@@ -235,7 +235,7 @@ class World:
             track.kills = 1
         if how:
             track.own, run.like = False, "SIGABRT" if how == "crash" else ""
-            self.oracle.seen["haunted"] += 1
+            self.oracle.seen["runs that a thread left behind has ended or held"] += 1
         return how
 
     def _short_of_memory(self, track: Track) -> bool:
@@ -252,7 +252,7 @@ class World:
         return how
 
     def worker_died(self, process: Process) -> None:
-        self.oracle.seen["worker deaths"] += 1
+        self.oracle.seen["workers that died"] += 1
         self.note(f"{self.now:9.3f}    PROCESS {process.place} has died: {process.doomed}")
         for lanes in process.stays:
             lanes.seat.stream.deaths += 1
@@ -360,7 +360,7 @@ class World:
             self.hosts.over()
 
     def _after_death(self) -> None:
-        self.oracle.seen["host deaths"] += 1
+        self.oracle.seen["hosts that died"] += 1
         self.hosts.over()
         if self.violation is not None:
             raise self.violation
@@ -373,7 +373,7 @@ class World:
         if not self.unfinished():
             return True
         if life.runtime.needs_human:
-            self.oracle.seen["needs a human"] += 1
+            self.oracle.seen["worlds that end with a human called"] += 1
             return True
         settled = all(stream.unchecked(len(stream.tracks)) is None for stream in self.streams)
         if self.broken and (settled or self.spec.states):

@@ -274,3 +274,29 @@ class App(RecordProcessor):
         (died,) = ear.of(WorkerDied)
         assert died.held is (how != "time.sleep(60)")
         assert At(1, 1) in died.overran
+
+
+async def test_initialize_that_holds_others_past_their_deadline_does_so_twice_and_no_more(tmp_path: Path) -> None:
+    """It takes no longer than it may, but longer than a record may, and keeps the event loop. From then on it has a
+    process for itself. Whoever was late is not known to have failed by itself."""
+    code = """
+import asyncio
+class App(RecordProcessor):
+    deadline_s, concurrency = 0.3, 2
+    async def initialize(self, shard):
+        if shard.shard_id == "slow": time.sleep(1.5)
+    async def process_record(self, record): await asyncio.sleep(0.1)
+"""
+    async with standing(tmp_path, code) as stand:
+        ear, slow = await stand.ear("well", heal=True).start(), stand.ear("slow")
+        ear.bring(1, line(range(400)))
+        for times in (1, 2):
+            await slow.start()
+            await slow.until(lambda times=times: len(slow.uninitialized) == times)
+            await ear.until(lambda: ear.up)
+        slow.uninitialized.clear()
+        await slow.start()
+        assert slow.up
+        assert [(died.held, died.running_total > len(died.running)) for died in ear.of(WorkerDied)] == [
+            (True, True)
+        ] * 2
