@@ -203,14 +203,16 @@ class Ledger:
 
         What runs again does so before all others, and need not lie before them in the stream.
         """
-        marks: list[Position | None] = []
+        marks, behind = [], self.behind
         for span in self.spans.values():
             if span.left or not span.reported:
-                marks.append(self._before(span))
+                before = span.first().before if span.reported or span.first_open else None
+                marks.append(behind if before is None else before)
                 if not span.again:
                     break
-        return self.behind if not marks or None in marks else min(mark for mark in marks if mark is not None)
-
-    def _before(self, span: Span) -> Position | None:
-        before = span.first().before if span.reported or span.first_open else None
-        return self.behind if before is None else before
+            elif not span.again and span.last is not None:
+                behind = span.last
+        known = [mark for mark in marks if mark is not None]
+        if not marks:
+            return behind
+        return min(known) if len(known) == len(marks) else None

@@ -352,6 +352,7 @@ class ShardRun(CautiousRun):
     async def give_up(self) -> None:
         """Its open records have been waited for already: keep what is settled, and leave."""
         last = self.healer.give_up()
+        self._start = None
         self.seat.abandon()  # at once: its cells count as free from now on
         if last and isinstance(last[0], Checkpoint):
             await self._runtime.checkpoint(self.shard.shard_id, last[0].position)

@@ -133,6 +133,25 @@ def test_what_runs_again_before_all_others_need_not_lie_before_them() -> None:
     assert ledger.watermark() == Position(20)
 
 
+def test_what_is_settled_behind_records_that_run_again_takes_no_watermark_back() -> None:
+    """7 and 14 run again, and 14 fails. When 5 is done, all of its span is, and 11 has none before it in its own."""
+    ledger = Ledger()
+    for span in range(2):
+        ledger.open(span, 100)
+    ledger.count(0, 10)
+    five = ledger.add(Case(named(0, 4), Phase.WAITING))
+    ledger.report(0, 10, Position(10), 0)
+    ledger.count(1, 10)
+    ledger.add(Case(named(1, 0), Phase.WAITING))
+    ledger.report(1, 10, Position(20), 0)
+    ledger.open_again(RunsAgain(-1, 2, 20), Position(3))
+    ledger.add(Case(Named(At(-1, 1), Position(14), Position(7), 1), Phase.WAITING))
+    ledger.report(-1, 2, Position(14), 0)
+    assert ledger.watermark() == Position(4)
+    ledger.settle_done(five)
+    assert ledger.watermark() == Position(7)
+
+
 def test_spans_are_numbered_on_and_before_the_first_stands_minus_one() -> None:
     ledger = Ledger()
     assert (ledger.newest, ledger.passed_upto) == (-1, -1)

@@ -237,7 +237,11 @@ class Oracle:
         if verdict is Verdict.KILLED_HOSTS:
             if not spent:
                 self.fail(f"{track.name}: {verdict.name}, but it was alone in {track.alone_when_died} that died")
-            if not any(other.fate in ("effect", "kept", "lost") for other in track.stream.tracks if other is not track):
+            if not any(
+                other.fate in ("effect", "kept", "lost") or other.forgot_at > 0
+                for other in track.stream.tracks
+                if other is not track
+            ):
                 self.fail(f"{track.name}: {verdict.name}, but nothing else has succeeded in this life")
         elif verdict is not Verdict.SAID_SO and not track.alone and not spent:
             self.fail(f"{track.name}: {verdict.name}, but its last try was not alone, or not in a fresh process")
