@@ -27,18 +27,16 @@ class Known:
     """A record that the core knows by itself.
 
     `in_hand`: the core's to decide about; its lane is blocked, and old marks of it say nothing.
-    `ticket`: where it is marked once its span is reported. `keyless`: its process died or hung
-    while it was asked for its key, so it goes by its partition key from then on. `yields`: how often
-    it was ended alone to make room for others.
+    `ticket`: where it is marked once its span is reported. `yields`: how often it was ended alone
+    to make room for others.
     """
 
-    __slots__ = ("done", "in_hand", "keyless", "named", "record", "ticket", "yields")
+    __slots__ = ("done", "in_hand", "named", "record", "ticket", "yields")
 
     def __init__(self, named: Named, record: Record) -> None:
         self.named, self.record = named, record
         self.ticket: int | None = None
         self.in_hand = False
-        self.keyless = False
         self.done = False
         self.yields = 0
 
@@ -52,11 +50,13 @@ class Book:
         records: Decoded here, which only trouble makes necessary.
         states: What a dead worker left; None where none has begun it.
         given: To the process that the shard is in now.
+        keyless: Places of records whose process died or hung while they were asked for their key: they go by
+            their partition key from then on.
     """
 
     __slots__ = (
-        "after", "arrived", "counted", "dialect", "given", "known", "length", "number", "records", "serial",
-        "slot", "states",
+        "after", "arrived", "counted", "dialect", "given", "keyless", "known", "length", "number", "records",
+        "serial", "slot", "states",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +69,7 @@ class Book:
         self.states: bytes | None = None
         self.counted = self.given = False
         self.known: dict[int, Known] = {}
+        self.keyless: set[int] = set()
         self.arrived: float | None = None
 
 
@@ -269,12 +270,13 @@ class Books:
     def lost(self, journal: Journal, owed: Callable[[Position], bool] | None = None) -> Loss:
         """Read what a dead process has marked, for the core and for the next process.
 
+        Who ran is not known by that: the core may suspect nobody, and will be told of whoever has to wait.
         `owed`: whether a record at this position, although marked done, is to run again.
         """
         counted = self._believed(journal)
         ats = self.running(journal)
         stepping = next((at for at in ats if self._mark(at) == journal.stepping), None)
-        running = [self.known(at).named for at in ats]
+        running = [named for at in ats if (named := self.look_up(at)) is not None]
         done: list[tuple[At, bool]] = []
         for book in self.spans.values():
             if book.given:
@@ -353,8 +355,8 @@ class Books:
                 return []
             states = page.states
             book.states = states.translate(_OPEN_AGAIN)
-            if page.keying in book.known:
-                book.known[page.keying].keyless = True
+            if page.keying >= 0:
+                book.keyless.add(page.keying)
         done = []
         for nth, known in book.known.items():
             if not (known.in_hand or known.done):
@@ -362,8 +364,8 @@ class Books:
                 if state in (DONE, FILTERED):
                     known.done = True
                     done.append((At(book.number, nth), state == FILTERED))
-            if states is None and known.ticket is not None:
-                known.keyless |= journal.keying(known.ticket)
+            if states is None and known.ticket is not None and journal.keying(known.ticket):
+                book.keyless.add(nth)
             known.ticket = None
         return done
 
