@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamheal.core.messages import WorkerDied
+from streamheal.core.messages import Start, WorkerDied
 
 from .stand import Ear, Stand, gone, line, standing, until
 
@@ -118,3 +118,26 @@ class App(RecordProcessor):
         await asyncio.gather(*(ear.start() for ear in ears))
         assert [ear.uninitialized for ear in ears] == [[]] * 5
         assert len({pid_of(ear) for ear in ears}) == 1
+
+
+async def begins_beside(stand: Stand, *others: str) -> tuple[Ear, list[Ear]]:
+    """The shard "sick" is being initialized, and these wait for the same, or are, too."""
+    ears = [stand.ear(shard_id) for shard_id in ("sick", *others)]
+    for ear in ears:
+        ear.seat.start(Start(None, None, 0.0))
+    await until(lambda: begun(stand, "sick"))
+    return ears[0], ears[1:]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_who_is_to_begin_beside_a_shard_that_is_given_up_has_not_failed(
+    tmp_path: Path, mode: dict[str, str]
+) -> None:
+    """Its process is ended, and no other begins there before it is dead; who had begun does so again, in the next."""
+    async with standing(tmp_path, CODE.format(**mode, how=HANG[mode["mode"]])) as stand:
+        sick, others = await begins_beside(stand, "one", "two")
+        sick.seat.abandon()
+        for other in others:
+            await other.until(lambda other=other: other.up or other.uninitialized)
+            assert other.uninitialized == []
+        assert pid_of(others[0]) == pid_of(others[1])
