@@ -286,7 +286,7 @@ class ShardSeat(CautiousSeat):
             self.apart = False  # it did begin, in a process that is no more
             self._pool.seat_left(self)
         if stage == "ending":
-            self._end_over(death_attempt(process, self.began, overran=process.doomed == "hook"))
+            self._end_over(death_attempt(process, self.began, overran=overran_it))
             return
         by_us = process.doomed in NOBODYS
         overran = None if process.overran is None else process.overran.get(self, set())
@@ -334,6 +334,11 @@ class ShardSeat(CautiousSeat):
     def late(self, process: Process) -> bool:
         """Whether `initialize`, or the hook that runs, has taken longer than it may."""
         return self.due is not None and process.awake_s > self.due
+
+    def not_due_yet(self, process: Process) -> None:
+        """Its `initialize`, or the hook, cannot have begun."""
+        pool = self._pool
+        self.due = process.due_in(pool.initialize_s_max if self.stage == "initializing" else pool.hook_s_max)
 
     # -- leaving -------------------------------------------------------------------------
 
