@@ -52,6 +52,11 @@ class User:
     def end(self) -> None: ...
     def act(self) -> None: ...
 
+    def begun(self, seat: int) -> set[tuple[int, int]]:
+        """What the worker takes for begun, in cautious mode; a batch says so of all at once."""
+        lanes = self.worker.lanes.get(seat)
+        return set() if lanes is None or lanes.intents is None or self.world.batches else set(lanes.intents._begun)
+
     def moment(self, place: Place) -> None:
         """User code takes a while: meanwhile the host may act, and the process die."""
         world = self.world

@@ -208,6 +208,8 @@ class World(Pool):
                 allowed = {core.place(at) for at in core.permitted}
                 mine.discard(self.asked)  # for its key, which may be before its turn
                 assert mine <= allowed, f"{sorted(mine - allowed)} run unasked"
+                begun = {core.place(At(*at)) for at in self.user.begun(core.seat.number)}
+                assert begun <= mine | {self.asked}, f"{sorted(begun - mine)} have ended, and nobody says so"
         if self.process.draining == set():
             self.recycle()
 
