@@ -133,6 +133,7 @@ class Core:
     def timed(self, what: Any, seconds: float) -> None: ...
 
     def intends(self, records: tuple[Named, ...], *, alone: bool = False) -> None:
+        assert self.heeded, "asked for before it is known what runs: it may have begun since, and be over"
         self.intended.append(tuple(record.at for record in records))
 
     def through(self, ats: tuple[At, ...]) -> None:
