@@ -28,18 +28,16 @@ class Known:
     """A record that the core knows by itself.
 
     `in_hand`: the core's to decide about; its lane is blocked, and old marks of it say nothing.
-    `ticket`: where it is marked once its span is reported. `keyless`: its process died or hung
-    while it was asked for its key, so it goes by its partition key from then on. `yields`: how often
-    it was ended alone to make room for others.
+    `ticket`: where it is marked once its span is reported. `yields`: how often it was ended alone
+    to make room for others.
     """
 
-    __slots__ = ("done", "in_hand", "keyless", "named", "record", "ticket", "yields")
+    __slots__ = ("done", "in_hand", "named", "record", "ticket", "yields")
 
     def __init__(self, named: Named, record: Record) -> None:
         self.named, self.record = named, record
         self.ticket: int | None = None
         self.in_hand = False
-        self.keyless = False
         self.done = False
         self.yields = 0
 
@@ -54,11 +52,13 @@ class Book:
         states: What a dead worker left; None where none has begun it.
         before: What of it the last one to die had been given as done by others.
         given: To the process that the shard is in now.
+        keyless: Places of records whose process died or hung while they were asked for their key: they go by
+            their partition key from then on.
     """
 
     __slots__ = (
-        "after", "arrived", "before", "counted", "dialect", "given", "known", "length", "number", "records", "serial",
-        "slot", "states",
+        "after", "arrived", "before", "counted", "dialect", "given", "keyless", "known", "length", "number", "records",
+        "serial", "slot", "states",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +72,7 @@ class Book:
         self.before = b""
         self.counted = self.given = False
         self.known: dict[int, Known] = {}
+        self.keyless: set[int] = set()
         self.arrived: float | None = None
 
 
@@ -281,12 +282,13 @@ class Books:
     def lost(self, journal: Journal, owing: Owing | None = None) -> Loss:
         """Read what a dead process has marked, for the core and for the next process.
 
+        Who ran is not known by that: the core may suspect nobody, and will be told of whoever has to wait.
         `owing`: what is to run again although it is done.
         """
         counted = self._believed(journal)
         ats = self.running(journal)
         stepping = next((at for at in ats if self._mark(at) == journal.stepping), None)
-        running = [self.known(at).named for at in ats]
+        running = [named for at in ats if (named := self.look_up(at)) is not None]
         given = [book for book in self.spans.values() if book.given]
         done = [one for book in given for one in self._read_marks(book, journal)]
         if owing is not None:
@@ -379,8 +381,8 @@ class Books:
                 return []
             states = page.states
             book.before, book.states = book.states or b"", states.translate(_OPEN_AGAIN)
-            if page.keying in book.known:
-                book.known[page.keying].keyless = True
+            if page.keying >= 0:
+                book.keyless.add(page.keying)
         done = []
         for nth, known in book.known.items():
             if not (known.in_hand or known.done):
@@ -388,8 +390,8 @@ class Books:
                 if state in (DONE, FILTERED):
                     known.done = True
                     done.append((At(book.number, nth), state == FILTERED))
-            if states is None and known.ticket is not None:
-                known.keyless |= journal.keying(known.ticket)
+            if states is None and known.ticket is not None and journal.keying(known.ticket):
+                book.keyless.add(nth)
             known.ticket = None
         return done
 

@@ -49,7 +49,7 @@ def _in_its_slot(give: Give, books: Books, book: Book, process: Process, seat: i
         give.hold,
         give.skip,
         give.ask,
-        tuple(nth for nth, known in book.known.items() if known.keyless),
+        tuple(sorted(book.keyless)),
     )
 
 
@@ -60,5 +60,5 @@ def _by_themselves(give: Give, book: Book, process: Process, seat: int) -> wire.
         known.ticket = HOST_TICKETS_FROM + process.tickets_given
         process.tickets_given += 1
         process.journal.set_ticket(known.ticket, FAILED if held else OPEN)
-        kept.append(wire.Kept(nth, known.ticket, held, known.record, known.keyless, nth in give.ask))
+        kept.append(wire.Kept(nth, known.ticket, held, known.record, nth in book.keyless, nth in give.ask))
     return wire.Regive(seat, book.number, tuple(kept)) if kept else None

@@ -67,7 +67,8 @@ class CautiousSeat:
 
     def _asked(self, message: wire.Intends | wire.Over | wire.Heeds) -> None:
         match message:
-            case wire.Intends(_, places) if self.is_cautious:
+            case wire.Intends(_, places) if self.is_cautious and not self._heeds_due:
+                # What it asked for before it was told otherwise in between, it has begun, or asks for again.
                 if named := self._named(places):
                     self.listener.intends(named)
             case wire.Over(_, places):

@@ -33,8 +33,7 @@ class Places:
     """All of one host.
 
     Attributes:
-        beginners_max: So many shards initialize at once in one process. More would be suspects if it ends, and
-            where `initialize` runs between records, later ones would be late before they began.
+        beginners_max: So many shards initialize at once in one process. More would be suspects if it ends.
     """
 
     def __init__(self, workers: int) -> None:

@@ -32,7 +32,7 @@ from streamheal.workers.watchdog import Watchdog
 # After a death or a wish for a cell, two spares are kept for so long: the next death may be near.
 _TROUBLE_S = 60.0
 _WARMING_MAX = 2
-# Shards that initialize at once in one process, where records run at once, too.
+# Shards that initialize at once in one process, where `initialize` may wait as coroutines do.
 _BEGINNERS_MAX = 4
 # Coroutines past their deadline whose stacks are asked for.
 _SHOWN_MAX = 20
@@ -105,7 +105,7 @@ class WorkerPool:
             )
         self.watchdog.deadline_s = facts.deadline_s
         self.batches = facts.mode == "batch"
-        self._places.beginners_max = 1 if self.batches else min(_BEGINNERS_MAX, facts.concurrency)
+        self._places.beginners_max = _BEGINNERS_MAX if facts.mode == "async" else 1
         self._opened = True
         self.memory.tell()
         self._look()
@@ -353,11 +353,10 @@ class WorkerPool:
     def _look_at(self, process: Process, seats: list[ShardSeat]) -> None:
         for seat in seats:
             seat.count()
-            if seat.late(process):
-                process.kill_with_stack("initialize" if seat.stage == "initializing" else "hook")
-                return
         late = self.watchdog.look(process, seats)
-        if self.watchdog.held_out(process, late):
+        if (hooked := self.watchdog.late_hook(process, seats)) is not None:
+            process.kill_with_stack("initialize" if hooked.stage == "initializing" else "hook")
+        elif self.watchdog.held_out(process, late):
             process.overran = late
             show = [wire.Show(seat.number, *at) for seat, ats in late.items() for at in sorted(ats)]
             process.kill_with_stack("deadline", show[:_SHOWN_MAX])

@@ -189,6 +189,12 @@ class Process:
         return f"{self.label} (pid {self.pid})"
 
     @property
+    def one_by_one(self) -> bool:
+        """Whether it runs one record, or one call of a batch processor, after another."""
+        facts = self.facts
+        return facts is not None and (facts.mode == "batch" or facts.concurrency == 1)
+
+    @property
     def grown(self) -> int:
         """What records have made of it, in bytes."""
         return self.memory - self.began_with

@@ -30,7 +30,7 @@ from streamheal.records import Dialect, Position, Record, Shard
 from streamheal.workers import wire
 from streamheal.workers.arena import Slot
 from streamheal.workers.books import Book, Books, Loss
-from streamheal.workers.deaths import BEGINNERS, NOBODYS, Death, death_attempt, raised_attempt
+from streamheal.workers.deaths import BEGINNERS, NOBODYS, OURS, Death, death_attempt, raised_attempt
 from streamheal.workers.frames import task_title
 from streamheal.workers.giving import given
 from streamheal.workers.permits import CautiousSeat, Stage
@@ -268,6 +268,11 @@ class ShardSeat(CautiousSeat):
         self.stage, self.process, self.due = "out", None, None
         self._lost_its_worker()
         if stage == "initializing":
+            if process.doomed in OURS:
+                assert self.start_as is not None
+                self._pool.seat_left(self)
+                self.start(self.start_as._replace(delay_s=0.0))
+                return
             if process.doomed in BEGINNERS:
                 self._ended_in_a_row += 1
                 self.apart |= overran_it or self._ended_in_a_row >= _CHANCE_MAX
@@ -281,7 +286,7 @@ class ShardSeat(CautiousSeat):
             self.apart = False  # it did begin, in a process that is no more
             self._pool.seat_left(self)
         if stage == "ending":
-            self._end_over(death_attempt(process, self.began, overran=process.doomed == "hook"))
+            self._end_over(death_attempt(process, self.began, overran=overran_it))
             return
         by_us = process.doomed in NOBODYS
         overran = None if process.overran is None else process.overran.get(self, set())
@@ -327,6 +332,11 @@ class ShardSeat(CautiousSeat):
         """Whether `initialize`, or the hook that runs, has taken longer than it may."""
         return self.due is not None and process.awake_s > self.due
 
+    def not_due_yet(self, process: Process) -> None:
+        """Its `initialize`, or the hook, cannot have begun."""
+        pool = self._pool
+        self.due = process.due_in(pool.initialize_s_max if self.stage == "initializing" else pool.hook_s_max)
+
     # -- leaving -------------------------------------------------------------------------
 
     def end(self, hook: Hook) -> None:
@@ -357,9 +367,9 @@ class ShardSeat(CautiousSeat):
             process.kill("by_us")
             return
         if self.stage in ("waiting", "initializing"):
-            self._pool.seat_left(self)
             if process is not None:
-                process.kill("by_us")
+                process.kill("by_us")  # before another would begin there
+            self._pool.seat_left(self)
         self.listener.happened(self.books.halted())
 
     def abandon(self) -> None:
@@ -368,12 +378,12 @@ class ShardSeat(CautiousSeat):
         self._pool.cells.abandon(self)
         process = self.process
         busy = process is not None and (self.stage in ("initializing", "ending") or self.books.able)
-        if process is not None and not busy:
+        if process is not None and busy:
+            process.kill("by_us")  # before another would begin there
+        elif process is not None:
             process.send(wire.Leave(self.number))
         self._pool.seat_left(self)
         self._forget_all(process if busy else None)
-        if process is not None and busy:
-            process.kill("by_us")
 
     def _forget_all(self, process: Process | None) -> None:
         """Slots that a living process may still read are free once it is dead."""

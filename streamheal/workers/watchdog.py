@@ -70,6 +70,21 @@ class Watchdog:
                 late.setdefault(seat, set()).add(at)
         return late
 
+    def late_hook(self, process: Process, seats: list[ShardSeat]) -> ShardSeat | None:
+        """Whose `initialize`, or last hook, has taken longer than it may. Ask after `look`.
+
+        Only coroutines' run beside one another; others come one after another, and where records do so, too, after
+        the one that runs. Whose turn has not come is not late.
+        """
+        due = [seat for seat in seats if seat.due is not None]
+        if process.facts is not None and process.facts.mode != "async":
+            due.sort(key=lambda seat: seat.began)
+            turns = 0 if process.one_by_one and self._seen.get(process) else 1
+            for seat in due[turns:]:
+                seat.not_due_yet(process)
+            due = due[:turns]
+        return next((seat for seat in due if seat.late(process)), None)
+
     def held_out(self, process: Process, late: dict[ShardSeat, set[At]]) -> bool:
         """Whether one of these is still running although it was asked to end, some time ago.
 
@@ -77,7 +92,7 @@ class Watchdog:
         whether their process still takes a message. If not, one of them holds it, and the others are late for that.
         """
         facts = process.facts
-        if facts is None or facts.mode == "batch" or facts.concurrency == 1:
+        if facts is None or process.one_by_one:
             return bool(late)
         asked, now = self._asked.get(process, {}), process.awake_s
         still = {(seat, at): asked.get((seat, at)) for seat, ats in late.items() for at in ats}

@@ -277,3 +277,28 @@ async def test_marks_of_reported_spans_are_read_too(tmp_path: Path) -> None:
         await ear.until(lambda: ear.open == 0)
         assert ear.aside == {At(1, 0): "RAISED", At(1, 2): "CRASHED"}
         assert stand.effects() == ["1", "3"]
+
+
+async def test_who_ran_when_a_process_was_ended_for_no_records_sake_is_told_of_when_it_waits(tmp_path: Path) -> None:
+    """Nobody was suspect, so that the core knows neither. Then 0 fails, and 1 waits behind it when the span is over."""
+    code = """
+class App(RecordProcessor):
+    def process_records(self, records):
+        if not os.path.exists("begun"):
+            open("begun", "w").close()
+            time.sleep(60)
+        raise ValueError("bad")
+"""
+    async with standing(tmp_path, code) as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line([0, 1], keys=lambda n: "one"))
+        await until((tmp_path / "begun").exists)
+        assert ear.seat.process is not None
+        ear.seat.process.kill("stopped")
+        await ear.until(lambda: ear.of(WorkerDied))
+        assert [named.at for named in ear.of(WorkerDied)[0].running] == [At(1, 0), At(1, 1)]
+        await ear.start()
+        ear.seat.give(Give(1))
+        done = await ear.span_done(1)
+        assert [failed.record.at for failed in ear.of(Failed)] == [At(1, 0)]
+        assert [named.at for named in done.held] == [At(1, 1)], "else it would count as settled"

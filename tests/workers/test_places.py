@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streamheal.core.messages import WorkerDied
+from streamheal.core.messages import Start, WorkerDied
 
 from .stand import Ear, Stand, gone, line, standing, until
 
@@ -106,10 +106,12 @@ async def test_once_that_process_has_died_it_stands_among_the_others_again(tmp_p
         assert pid_of(sick) == pid_of(ear)
 
 
-async def test_a_shard_whose_turn_to_initialize_has_not_come_is_not_late(tmp_path: Path) -> None:
-    """Between records they initialize one after another: five take longer together than one may."""
-    code = """
+@pytest.mark.parametrize("concurrency", [pytest.param(1, id="plain"), pytest.param(8, id="threads")])
+async def test_a_shard_whose_turn_to_initialize_has_not_come_is_not_late(tmp_path: Path, concurrency: int) -> None:
+    """But of coroutines they initialize one after another: five take longer together than one may."""
+    code = f"""
 class App(RecordProcessor):
+    concurrency = {concurrency}
     def initialize(self, shard): time.sleep(0.3)
     def process_record(self, record): effect(record.json())
 """
@@ -118,3 +120,73 @@ class App(RecordProcessor):
         await asyncio.gather(*(ear.start() for ear in ears))
         assert [ear.uninitialized for ear in ears] == [[]] * 5
         assert len({pid_of(ear) for ear in ears}) == 1
+
+
+async def came(ear: Ear) -> None:
+    await ear.until(lambda: ear.up or ear.uninitialized)
+
+
+async def left(ear: Ear) -> None:
+    await ear.until(lambda: ear.over)
+
+
+async def begins_beside(stand: Stand, *others: str) -> tuple[Ear, list[Ear]]:
+    """The shard "sick" is being initialized, and these wait for the same, or are, too."""
+    ears = [stand.ear(shard_id) for shard_id in ("sick", *others)]
+    for ear in ears:
+        ear.seat.start(Start(None, None, 0.0))
+    await until(lambda: begun(stand, "sick"))
+    return ears[0], ears[1:]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_who_is_to_begin_beside_a_shard_that_is_given_up_has_not_failed(
+    tmp_path: Path, mode: dict[str, str]
+) -> None:
+    """Its process is ended, and no other begins there before it is dead; who had begun does so again, in the next."""
+    async with standing(tmp_path, CODE.format(**mode, how=HANG[mode["mode"]])) as stand:
+        sick, others = await begins_beside(stand, "one", "two")
+        sick.seat.abandon()
+        await asyncio.gather(*(came(other) for other in others))
+        assert [other.uninitialized for other in others] == [[], []]
+        assert pid_of(others[0]) == pid_of(others[1])
+
+
+TURNS = """
+class App(RecordProcessor):
+    concurrency, deadline_s = {concurrency}, 10
+    {plain}def initialize(self, shard): pass
+    {mode}def process_record(self, record):
+        effect(record.json())
+        time.sleep(1.2)
+    def lease_lost(self):
+        time.sleep(0.4)
+        effect("lost")
+"""
+THREADS = {"concurrency": 4, "plain": "", "mode": ""}
+
+
+async def test_a_shard_that_comes_waits_for_the_record_that_runs_and_is_not_late(tmp_path: Path) -> None:
+    async with standing(tmp_path, TURNS.format(**PLAIN), initialize_s_max=0.5, hook_s_max=0.5) as stand:
+        ear, leaves, comes = await stand.ear("1", heal=True).start(), await stand.ear("2").start(), stand.ear("3")
+        ear.bring(1, line([0]))
+        await until(stand.effects)
+        leaves.seat.end("lease_lost")
+        await comes.start()
+        await left(leaves)
+        await ear.until(lambda: ear.open == 0)
+        assert (comes.uninitialized, leaves.hook_failures, ear.of(WorkerDied)) == ([], [], [])
+        assert stand.effects() == ["0", "lost"]
+
+
+@pytest.mark.parametrize("mode", [pytest.param(PLAIN, id="plain"), pytest.param(THREADS, id="threads")])
+async def test_shards_that_leave_together_are_not_late_for_one_anothers_sake(
+    tmp_path: Path, mode: dict[str, str]
+) -> None:
+    async with standing(tmp_path, TURNS.format(**mode), hook_s_max=0.8) as stand:
+        ears = [await stand.ear(f"shardId-{n}").start() for n in range(4)]
+        for ear in ears:
+            ear.seat.end("lease_lost")
+        await asyncio.gather(*(left(ear) for ear in ears))
+        assert [ear.hook_failures for ear in ears] == [[]] * 4
+        assert stand.effects() == ["lost"] * 4
