@@ -126,6 +126,12 @@ class Memory:
         if process.beginning:
             process.began_with += process.memory - before
 
+    def begins(self, process: Process) -> None:
+        """A shard's processor is about to be initialized in it, which may be over before anybody looks."""
+        if self.limited and not process.beginning:
+            self._weigh(process)
+        process.beginning = True
+
     def begun(self, process: Process) -> None:
         """From here on records run in it; what it has taken until now is its processor's own."""
         if self.limited and process.beginning:

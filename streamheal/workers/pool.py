@@ -202,6 +202,7 @@ class WorkerPool:
             assert place.process is not None
             self._numbers += 1
             self._seats[place.process][self._numbers] = seat
+            self.memory.begins(place.process)
             seat.sit(place.process, self._numbers)
 
     def _spawn(self) -> Process:
