@@ -134,16 +134,18 @@ def test_what_runs_again_before_all_others_need_not_lie_before_them() -> None:
 
 
 def test_what_is_settled_behind_records_that_run_again_takes_no_watermark_back() -> None:
-    """7 and 14 run again, and 14 fails. When 5 is done, all of its span is, and 11 has none before it in its own."""
+    """7 and 14 run again, and 14 fails. When 5 is done, all of its span is; span 1 holds nothing, and 21 has none
+    before it in its own."""
     ledger = Ledger()
-    for span in range(2):
+    for span in range(3):
         ledger.open(span, 100)
     ledger.count(0, 10)
     five = ledger.add(Case(named(0, 4), Phase.WAITING))
     ledger.report(0, 10, Position(10), 0)
-    ledger.count(1, 10)
-    ledger.add(Case(named(1, 0), Phase.WAITING))
-    ledger.report(1, 10, Position(20), 0)
+    ledger.report(1, 0, None, 0)
+    ledger.count(2, 10)
+    ledger.add(Case(named(2, 0), Phase.WAITING))
+    ledger.report(2, 10, Position(30), 0)
     ledger.open_again(RunsAgain(-1, 2, 20), Position(3))
     ledger.add(Case(Named(At(-1, 1), Position(14), Position(7), 1), Phase.WAITING))
     ledger.report(-1, 2, Position(14), 0)
