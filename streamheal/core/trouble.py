@@ -184,8 +184,9 @@ class Trouble:
     def back_in_line(self) -> list[Case]:
         """Records before ours run again in the next worker. Returns who is not to run when its lane comes to it,
         but alone from then on; all others run there."""
-        alone = [case for case in self.cases.undecided.values() if case.lonely or case.phase in _BY_THEMSELVES]
-        for case in list(self.cases.undecided.values()):
+        ours = [case for case in self.cases.undecided.values() if not case.spent]
+        alone = [case for case in ours if case.lonely or case.phase in _BY_THEMSELVES]
+        for case in ours:
             if case.phase is Phase.ALONE:
                 case.overtakes = True
             else:

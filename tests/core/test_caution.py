@@ -23,6 +23,7 @@ from streamheal.core.messages import (
     SpanArrived,
     SpanCounted,
     SpanDone,
+    Stated,
     Stored,
     Verdict,
     Witnessed,
@@ -127,6 +128,15 @@ def test_nor_is_it_set_aside_while_processes_die_in_which_nothing_runs_but_once_
     while not said and (wakes := life.healer.wakes_at) is not None:
         said = [one for one in life.healer.handle(Signal.TICKED, wakes) if isinstance(one, Quarantine | RunAlone)]
     assert (said, wakes) == ([Quarantine(at(5), Verdict.NOBODY_ELSE)], 601.0)
+
+
+def test_it_is_not_run_again_either_because_records_before_it_run_again() -> None:
+    life = Life({5: 2})
+    life.turn_comes(5, 0.2)
+    life.healer.handle(Stated(None, owes=True), 0.3)
+    said = life.healer.handle(WorkerDied(1, (), kept=True), 0.4)
+    (give,) = [one for one in said if isinstance(one, Give)]
+    assert (give.hold, give.ask) == ((at(5).nth,), ())
 
 
 def test_two_that_have_killed_hosts_and_no_success_at_all_are_no_ones_guilt() -> None:
