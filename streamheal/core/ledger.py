@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 from streamheal.core.case import Case
 from streamheal.core.messages import At, Named, RunsAgain
+from streamheal.core.statements import least
 from streamheal.records import Position
 
 
@@ -203,7 +206,8 @@ class Ledger:
 
         What runs again does so before all others, and need not lie before them in the stream.
         """
-        marks, behind = [], self.behind
+        marks: list[Position | None] = []
+        behind = self.behind
         for span in self.spans.values():
             if span.left or not span.reported:
                 before = span.first().before if span.reported or span.first_open else None
@@ -212,7 +216,4 @@ class Ledger:
                     break
             elif not span.again and span.last is not None:
                 behind = span.last
-        known = [mark for mark in marks if mark is not None]
-        if not marks:
-            return behind
-        return min(known) if len(known) == len(marks) else None
+        return reduce(least, marks) if marks else behind

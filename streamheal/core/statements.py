@@ -36,7 +36,7 @@ class Statements:
         if said.gone:
             self._forgo(watermark)
         elif said.position is None:
-            self.upto = _least(self.upto, watermark) if self.owes else watermark
+            self.upto = least(self.upto, watermark) if self.owes else watermark
             self.owes = True
         else:
             # Where nothing was owed, all that is settled by now is done.
@@ -51,17 +51,18 @@ class Statements:
         self.owes = False
 
     def _forgo(self, after: Position | None) -> None:
-        self.forgone_after = _least(self.forgone_after, after) if self.forgone else after
+        self.forgone_after = least(self.forgone_after, after) if self.forgone else after
         self.forgone = True
 
     def limited(self, watermark: Position | None) -> Position | None:
         """How far the shard may be checkpointed, of this watermark."""
         if self.owes:
-            watermark = _least(watermark, self.upto)
+            watermark = least(watermark, self.upto)
         if self.forgone:
-            watermark = _least(watermark, self.forgone_after)
+            watermark = least(watermark, self.forgone_after)
         return watermark
 
 
-def _least(one: Position | None, other: Position | None) -> Position | None:
+def least(one: Position | None, other: Position | None) -> Position | None:
+    """Of how far two allow; None: not even the first record may be passed."""
     return None if one is None or other is None else min(one, other)

@@ -33,6 +33,14 @@ async def fails(sick: Ear, times: int) -> None:
     await sick.until(lambda: len(sick.uninitialized) == times)
 
 
+async def gets_its_own(sick: Ear, folder: Path) -> None:
+    """It hangs once, and can be initialized from then on."""
+    await fails(sick, 1)
+    (folder / "up").touch()
+    sick.uninitialized.clear()
+    await sick.start()
+
+
 def pid_of(ear: Ear) -> int:
     assert ear.seat.process is not None
     return ear.seat.process.pid
@@ -76,10 +84,7 @@ async def test_initialize_that_ends_its_process_twice_does_so_by_itself_from_the
 async def test_who_has_a_process_for_itself_takes_it_along(tmp_path: Path) -> None:
     async with standing(tmp_path, CODE.format(**PLAIN, how=HANG[""]), initialize_s_max=0.5) as stand:
         ear, sick = await stand.ear("well", heal=True).start(), stand.ear("sick", heal=True)
-        await fails(sick, 1)
-        (tmp_path / "up").touch()
-        sick.uninitialized.clear()
-        await sick.start()
+        await gets_its_own(sick, tmp_path)
         own = pid_of(sick)
         sick.bring(1, line([0]))
         await sick.span_done(1)
@@ -94,10 +99,7 @@ async def test_who_has_a_process_for_itself_takes_it_along(tmp_path: Path) -> No
 async def test_once_that_process_has_died_it_stands_among_the_others_again(tmp_path: Path) -> None:
     async with standing(tmp_path, CODE.format(**PLAIN, how=HANG[""]), initialize_s_max=0.5) as stand:
         ear, sick = await stand.ear("well", heal=True).start(), stand.ear("sick", heal=True)
-        await fails(sick, 1)
-        (tmp_path / "up").touch()
-        sick.uninitialized.clear()
-        await sick.start()
+        await gets_its_own(sick, tmp_path)
         assert sick.seat.process is not None
         sick.up = False
         sick.seat.process.kill("stopped")
