@@ -134,7 +134,7 @@ async def left(ear: Ear) -> None:
 
 async def begins_beside(stand: Stand, *others: str) -> tuple[Ear, list[Ear]]:
     """The shard "sick" is being initialized, and these wait for the same, or are, too."""
-    ears = [stand.ear(shard_id) for shard_id in ("sick", *others)]
+    ears = [stand.ear("sick"), *(stand.ear(shard_id, heal=True) for shard_id in others)]
     for ear in ears:
         ear.seat.start(Start(None, None, 0.0))
     await until(lambda: begun(stand, "sick"))
@@ -148,8 +148,11 @@ async def test_who_is_to_begin_beside_a_shard_that_is_given_up_has_not_failed(
     """Its process is ended, and no other begins there before it is dead; who had begun does so again, in the next."""
     async with standing(tmp_path, CODE.format(**mode, how=HANG[mode["mode"]])) as stand:
         sick, others = await begins_beside(stand, "one", "two")
+        ended = pid_of(sick)
         sick.seat.abandon()
-        await asyncio.gather(*(came(other) for other in others))
+        await until(lambda: gone(ended))  # of coroutines, one may have been through before
+        for other in others:
+            await until(lambda other=other: other.uninitialized or (other.up and pid_of(other) != ended))
         assert [other.uninitialized for other in others] == [[], []]
         assert pid_of(others[0]) == pid_of(others[1])
 
