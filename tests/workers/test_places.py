@@ -124,10 +124,6 @@ class App(RecordProcessor):
         assert len({pid_of(ear) for ear in ears}) == 1
 
 
-async def came(ear: Ear) -> None:
-    await ear.until(lambda: ear.up or ear.uninitialized)
-
-
 async def left(ear: Ear) -> None:
     await ear.until(lambda: ear.over)
 
