@@ -58,7 +58,10 @@ class Sink(Protocol):
         """One batch. The next only after `Engine.answer(shard_id)`."""
 
     def lag_measured(self, shard_id: str, lag_s: float, at_tip: bool) -> None:
-        """How far behind its tip the shard was read; `at_tip`: nothing was left to read."""
+        """How far behind its tip the shard was read; `at_tip`: nothing was left to read, and more may come.
+
+        A shard that is known to be closed has no tip: it ends, and others follow it.
+        """
 
     def shard_ended(self, shard_id: str) -> None:
         """No batch will come any more: the shard was split or merged, and is read to its end."""

@@ -84,6 +84,7 @@ class ShardReader:
         self._place = place(begin, begun_at)
         self._names = {"stream": stream, "shard_id": begin.shard_id}
         self._after = begin.position
+        self._is_open = begin.is_open
         self._iterator = iterator
         self._limit = _LIMIT
 
@@ -99,7 +100,8 @@ class ShardReader:
                 await self._until_answered(fetched)
                 if not await self._bring(fetched):
                     continue
-            self._sink.lag_measured(self.shard_id, fetched.behind_s, fetched.behind_s == 0)
+            self._is_open &= fetched.next_iterator is not None
+            self._sink.lag_measured(self.shard_id, fetched.behind_s, fetched.behind_s == 0 and self._is_open)
             if fetched.next_iterator is None:
                 await self.answered.wait()
                 return fetched.children

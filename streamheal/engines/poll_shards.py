@@ -67,12 +67,13 @@ class Listed(NamedTuple):
 
 class Begin(NamedTuple):
     """A shard that may be read now. `position` is its checkpoint; without one it starts `at`, which was
-    remembered by an earlier run if `remembered`."""
+    remembered by an earlier run if `remembered`. Of one that is not `is_open` an end is known."""
 
     shard_id: str
     position: Position | None
     at: StartAt
     remembered: bool
+    is_open: bool
 
 
 class Lineage:
@@ -136,11 +137,11 @@ class Lineage:
     def _begin(self, shard: Listed) -> Begin:
         checkpoint = self._checkpoints.get(shard.shard_id)
         if checkpoint is None:
-            return Begin(shard.shard_id, None, self._first_start(shard), remembered=False)
+            return Begin(shard.shard_id, None, self._first_start(shard), remembered=False, is_open=shard.is_open)
         at: StartAt = "TRIM_HORIZON"
         if checkpoint.began and checkpoint.began != "TRIM_HORIZON":
             at = datetime.fromisoformat(checkpoint.began)
-        return Begin(shard.shard_id, checkpoint.position, at, remembered=True)
+        return Begin(shard.shard_id, checkpoint.position, at, remembered=True, is_open=shard.is_open)
 
     def _first_start(self, shard: Listed) -> StartAt:
         """Where a shard begins that this application never read.

@@ -138,6 +138,7 @@ class Runtime:
     def shard_ended(self, shard_id: str) -> None:
         if run := self._shards.get(shard_id):
             self.chronicle.info("shard_ended", **names_of(run.shard))
+            run.at_tip = False  # what follows it is read, too, before anybody is through
             run.tell(Signal.SHARD_ENDED)
         elif beginning := self._beginning.get(shard_id):
             beginning.ended = True  # an engine says so once
@@ -289,7 +290,7 @@ class Runtime:
         if not runs:
             ended = self._engine_ended or (may_end and bool(self._left or self._lost))
         elif self._engine_ended or may_end:
-            ended = all(run.over or run.idle or run.needs_human for run in runs)
+            ended = all(run.idle or run.needs_human for run in runs)
         else:
             ended = self.engine.has_brought_all and all(run.healer.over and run.healer.needs_human for run in runs)
         if ended:

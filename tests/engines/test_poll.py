@@ -171,6 +171,18 @@ async def test_what_is_complete_is_not_read_again(aws: Any, stream: Callable[...
         assert found.sink.events("started") == [shard(1), shard(2)]
 
 
+async def test_a_shard_that_was_closed_before_has_no_tip(aws: Any, stream: Callable[..., str]) -> None:
+    """Who runs until all is caught up would else be through before its children begin."""
+    name = stream()
+    put(aws, name, *numbered(0, 5))
+    aws.client("kinesis").split_shard(StreamName=name, ShardToSplit=FIRST, NewStartingHashKey=str(2**127))
+    async with reading(name) as found:
+        sink = found.sink
+        await sink.until(lambda: all(sink.at_tip(shard(n)) for n in (1, 2)))
+        assert sink.lags[FIRST]
+        assert not any(lag.at_tip for lag in sink.lags[FIRST])
+
+
 async def test_latest_skips_what_was_there_and_nothing_after_opening(aws: Any, stream: Callable[..., str]) -> None:
     name = stream()
     aws.client("kinesis").split_shard(StreamName=name, ShardToSplit=FIRST, NewStartingHashKey=str(2**127))

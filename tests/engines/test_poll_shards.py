@@ -60,12 +60,12 @@ def test_a_parent_completed_by_an_earlier_run_holds_nobody_up() -> None:
 
 def test_a_checkpoint_is_where_a_shard_goes_on() -> None:
     made = lineage(Listed("0", (), OPEN), checkpoints={"0": Remembered(Position(5, 2), began="TRIM_HORIZON")})
-    assert made.next() == [Begin("0", Position(5, 2), "TRIM_HORIZON", remembered=True)]
+    assert made.next() == [Begin("0", Position(5, 2), "TRIM_HORIZON", remembered=True, is_open=True)]
 
 
 def test_from_latest_only_open_shards_are_read() -> None:
     made = lineage(PARENT, LOW, HIGH, start_at="LATEST")
-    assert made.next() == [Begin("1", None, "LATEST", False), Begin("2", None, "LATEST", False)]
+    assert made.next() == [Begin("1", None, "LATEST", False, OPEN), Begin("2", None, "LATEST", False, OPEN)]
 
 
 def test_what_follows_a_shard_that_was_read_is_read_from_its_beginning() -> None:
@@ -73,15 +73,18 @@ def test_what_follows_a_shard_that_was_read_is_read_from_its_beginning() -> None
     assert begun(made) == ["0"]
     made.listed([PARENT, Listed("1", ("0",), CLOSED), HIGH, Listed("3", ("1",), OPEN)])
     made.complete("0")
-    assert made.next() == [Begin("1", None, "TRIM_HORIZON", False), Begin("2", None, "TRIM_HORIZON", False)]
+    assert made.next() == [
+        Begin("1", None, "TRIM_HORIZON", False, CLOSED),
+        Begin("2", None, "TRIM_HORIZON", False, OPEN),
+    ]
     made.complete("1")
-    assert made.next() == [Begin("3", None, "TRIM_HORIZON", False)]
+    assert made.next() == [Begin("3", None, "TRIM_HORIZON", False, OPEN)]
 
 
 def test_a_split_while_nobody_read_loses_nothing_from_latest() -> None:
     """The parent was begun by an earlier run and has no checkpoint yet: it starts where that run did."""
     made = lineage(PARENT, LOW, HIGH, start_at="LATEST", checkpoints={"0": Remembered(began=NOON.isoformat())})
-    assert made.next() == [Begin("0", None, NOON, remembered=True)]
+    assert made.next() == [Begin("0", None, NOON, remembered=True, is_open=False)]
     made.complete("0")
     assert {begin.at for begin in made.next()} == {"TRIM_HORIZON"}
 
@@ -111,9 +114,9 @@ def test_what_is_remembered_of_a_deleted_stream_of_that_name_does_not_count() ->
         },
     )
     assert made.next() == [
-        Begin("0", None, "TRIM_HORIZON", remembered=False),
-        Begin("1", None, "TRIM_HORIZON", remembered=False),
-        Begin("2", Position(102), "TRIM_HORIZON", remembered=True),
+        Begin("0", None, "TRIM_HORIZON", remembered=False, is_open=True),
+        Begin("1", None, "TRIM_HORIZON", remembered=False, is_open=True),
+        Begin("2", Position(102), "TRIM_HORIZON", remembered=True, is_open=True),
     ]
     assert made.foreign == ["0", "1"]
 

@@ -33,7 +33,7 @@ class LeasingEngine(FakeEngine):
 class Stand:
     """A running runtime over fakes."""
 
-    def __init__(self, policy: Policy, state: MemoryState | None = None) -> None:
+    def __init__(self, policy: Policy, state: MemoryState | None = None, *, until_caught_up: bool = False) -> None:
         self.engine, self.pool, self.starts = LeasingEngine(), FakePool(fine), FakeStarts()
         self.state = state or MemoryState()
         self.shelf = FakeShelf()
@@ -43,6 +43,7 @@ class Stand:
         self.runtime = Runtime(
             engine=self.engine, pool=self.pool, policy=policy, keeper=Keeper(self.shelf, chronicle), seal=_seal,
             starts=self.starts, marks=Marks(self.state, "shop", "orders"), chronicle=chronicle,
+            until_caught_up=until_caught_up,
         )  # fmt: skip
 
     async def started(self, shard: Shard = ORDERS) -> None:
