@@ -98,7 +98,7 @@ class Case:
         process that died, most are innocent: they need to succeed somewhere, and no more."""
         return not self.lonely or self.solitary or self.attempts > 0 or self.throttles > 0
 
-    def failed(self, kind: Kind, began: float, ended: float, *, own: bool = True) -> None:
+    def failed(self, kind: Kind, began: float, ended: float, *, own: bool) -> None:
         """`own`: nothing else that runs in the process, or ran there before, can have done it."""
         self.kind, self.began, self.failed_at, self.unweighed = kind, began, ended, False
         if kind[0] is Cause.THROTTLED:

@@ -139,7 +139,7 @@ class Trouble:
         """It ran when a host died. A host's death is dearer than any evidence that one more would be."""
         case.lonely = case.solitary = True
         if hosts:
-            case.failed((Cause.CRASHED, event.likeness), event.began, event.ended)
+            case.failed((Cause.CRASHED, event.likeness), event.began, event.ended, own=True)
             case.crashes_alone = hosts
         if hosts < self._policy.crashes_alone_min:
             self.cases.move(case, Phase.FOR_CELL)

@@ -14,7 +14,7 @@ def tried(sequence: int, *ways: str, ended: float = 11.0, tried_at: float = 10.0
     """A record that failed from 10.0 to 11.0, once in each of these ways, and was last sent at `tried_at`."""
     case = Case(record(sequence), Phase.TRIED)
     for likeness in ways or ("ValueError",):
-        case.failed((Cause.RAISED, likeness), 10.0, ended)
+        case.failed((Cause.RAISED, likeness), 10.0, ended, own=True)
     case.tried_at = tried_at
     return case
 

@@ -23,7 +23,7 @@ def test_only_tries_that_failed_in_one_way_add_up(kinds: list[Kind]) -> None:
     case = Case(record(1), Phase.QUEUED)
     tries: list[Kind] = []
     for kind in kinds:
-        case.failed(kind, 1.0, 2.0)
+        case.failed(kind, 1.0, 2.0, own=True)
         if kind[0] is Cause.THROTTLED:
             continue
         case.loose += 1

@@ -60,7 +60,7 @@ def test_in_a_pause_everything_waits_for_the_probe() -> None:
 def test_once_a_human_is_called_it_waits_for_one() -> None:
     case = Case(record(3), Phase.TRIED)
     for cause in (Cause.RAISED, Cause.RAISED, Cause.THROTTLED):
-        case.failed((cause, "x"), 1.0, 2.0)
+        case.failed((cause, "x"), 1.0, 2.0, own=True)
     assert waits(case, probe_at=None, human_called=True) == Wait(Waits.HUMAN, attempts=3)
 
 
