@@ -42,6 +42,18 @@ def test_a_record_that_kills_its_host_is_found_and_nobody_beside_it(site_of: Any
     assert "was not run again" in envelope["verdict"]
 
 
+def test_a_record_that_kills_its_host_when_asked_for_its_key_is_found(site_of: Any, kinesis: Any) -> None:
+    site: Site = site_of(shards=1)
+    put(kinesis, site.stream, orders(range(60), lambda number: "keykillhost" if number == 30 else "fine"))
+
+    deaths = lives(lambda: site.heal("shop:KeyThreadShop"))
+
+    (envelope,) = (json.loads(path.read_text()) for path in (site.folder / "quarantine").rglob("*.json"))
+    assert deaths == HOST_DEATHS_MAX
+    assert json.loads(base64.b64decode(envelope["data_base64"]))["n"] == 30
+    assert site.effects().keys() == {*range(60)} - {30}
+
+
 def test_it_is_found_from_the_state_alone_where_each_life_has_a_fresh_disk(
     site_of: Any, kinesis: Any, aws: Any, bucket: Callable[[], str]
 ) -> None:

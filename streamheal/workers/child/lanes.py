@@ -23,6 +23,7 @@ from streamheal.workers import wire
 from streamheal.workers.child.failures import Kind, describe, kind_of
 from streamheal.workers.child.given import GivenSpans, Means
 from streamheal.workers.child.intents import Intents
+from streamheal.workers.child.one_line import ALL, OneLine
 from streamheal.workers.child.spans import Item, Key, Lane, Span
 from streamheal.workers.child.target import Handler
 from streamheal.workers.child.took import Took
@@ -55,6 +56,7 @@ class Lanes(GivenSpans):
         self.draining = False
         self.witnesses = Witnesses(take.seat, means.send)
         self.intents: Intents | None = None  # in cautious mode
+        self._one_line = OneLine(possible=ordering == "key" and handler.key is not None)
 
     # -- what the host says --------------------------------------------------------------
 
@@ -104,6 +106,7 @@ class Lanes(GivenSpans):
         """See `Intents`."""
         self.plain = False
         if wanted and self.intents is None:
+            self._one_line.begin(self.busy)
             self.intents = Intents(self, size, running, self._send)
         elif not wanted and self.intents is not None:
             self.forced.extend(self.intents.let_go())
@@ -197,7 +200,7 @@ class Lanes(GivenSpans):
     def _pull(self, mine: Container[Key] = ()) -> Item | None:
         """The next record whose key is free; those whose key is not are queued on the way."""
         busy = self.busy
-        while self.spans:
+        while self.spans and self._one_line.goes_on(busy, cautious=self.intents is not None):
             span = self.spans[0]
             if not span.slow:
                 self.slow_down(span, span.start)
@@ -230,6 +233,9 @@ class Lanes(GivenSpans):
             return ""
         if self.ordering == "none":
             return span.number, nth
+        if self._one_line.is_on:
+            span.keyless.add(nth)
+            return ALL
         if self.handler.key is None or nth in span.keyless:
             return record.partition_key
         mark = span.mark(nth)

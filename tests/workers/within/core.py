@@ -31,6 +31,7 @@ class Core:
         self.told: dict[At, int] = {}  # to run again, in this process, as attempt
         self.heeded = False
         self.up = False
+        self.cautious_from_its_first = False  # record in this process
         self.seat = ShardSeat(world, Shard(f"shard-{number}"), self)  # type: ignore[arg-type]  # pool and ear
 
     def place(self, at: At) -> Place:
@@ -51,7 +52,7 @@ class Core:
     # -- Listener
 
     def initialized(self) -> None:
-        self.up = True
+        self.up, self.cautious_from_its_first = True, self.seat.is_cautious
         for span, states in sorted(self.spans.items()):
             if span in self.reported and not {"queued", "hand"} & {*states.values()}:
                 continue
@@ -188,4 +189,5 @@ class Core:
         if self.seat.is_cautious:
             self.intended.clear()
             self.permitted.clear()
+        self.cautious_from_its_first = False
         self.seat.cautious(not self.seat.is_cautious)

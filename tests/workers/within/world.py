@@ -232,6 +232,8 @@ class World(Pool):
         return f"own {sum(place) % 3}" if self.with_key and place not in self.keyless else self.key_of[place]
 
     def own_key(self, place: Place) -> str:
+        core, at = self.by_number[place[0]], At(*place[1:])
+        assert at in core.permitted or not core.cautious_from_its_first, f"{place} is asked for its key unasked"
         if place in self.bad:
             self.keyless.add(place)
             raise Sick("no key")
