@@ -342,6 +342,8 @@ class ShardSeat(CautiousSeat):
     def end(self, hook: Hook) -> None:
         self._hook = hook
         if self.process is None or self.stage != "in":
+            if self.process is not None:
+                self.process.kill("by_us")  # nobody would watch over its `initialize` any more
             self._end_over(None)
             return
         self.stage, self.began, self.due = "ending", self._pool.loop.time(), self.process.due_in(self._pool.hook_s_max)

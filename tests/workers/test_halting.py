@@ -162,9 +162,17 @@ async def test_a_span_that_nobody_has_come_to_is_open_from_its_first_record(tmp_
         ear.seat.abandon()
 
 
+ENDLESS = """
+class App(RecordProcessor):
+    def initialize(self, shard):
+        effect(os.getpid())
+        time.sleep(60)
+    def process_record(self, record): pass
+"""
+
+
 async def test_initialize_that_still_runs_is_stopped(tmp_path: Path) -> None:
-    code = "class App(RecordProcessor):\n    def initialize(self, shard): effect('begins'); time.sleep(60)\n"
-    async with standing(tmp_path, code + "    def process_record(self, record): pass\n") as stand:
+    async with standing(tmp_path, ENDLESS) as stand:
         ear = stand.ear()
         ear.seat.start(Start(None, None, 0.0))
         await effects(stand, 1)
@@ -172,3 +180,15 @@ async def test_initialize_that_still_runs_is_stopped(tmp_path: Path) -> None:
         ear.seat.abandon()
         assert not ear.up
         assert ear.uninitialized == []
+
+
+async def test_initialize_of_a_shard_that_ends_meanwhile_is_stopped(tmp_path: Path) -> None:
+    async with standing(tmp_path, ENDLESS) as stand:
+        ear = stand.ear()
+        ear.seat.start(Start(None, None, 0.0))
+        await effects(stand, 1)
+        process = ear.seat.process
+        assert process is not None
+        ear.seat.end("shard_ended")
+        await process.dead.wait()
+        assert process.doomed == "by_us"
