@@ -19,6 +19,7 @@ from tests.simulation.runs import DONE, OPEN, Item, Run
 
 if TYPE_CHECKING:
     from tests.simulation.lanes import Lanes
+    from tests.simulation.oracle import Track
     from tests.simulation.seat import SimSeat
 
 
@@ -30,6 +31,7 @@ class Stating:
         self._owed = Owed()
         self._owed.tell = self._tell
         self._memory: dict[int, Item] = {}  # by position: returned from, and without effect
+        self._born_at = 0.0  # the reading of its shard that this is a stay of
 
     def _tell(self, place: tuple[int, int] | None, owes: bool) -> None:
         self._lanes.say(Stated(None if place is None else Position(*place), owes))
@@ -38,6 +40,7 @@ class Stating:
         """A call of the processor, that goes well; before it returns it may state what it has."""
         places = sorted(_place(run.item) for run in runs)
         self._owed.called(places[0], places[-1])
+        self._born_at = runs[0].item.track.stream.born_at
         for run in runs:
             self._memory[run.item.track.position] = run.item
             self._world.oracle.keeps(run.item.track)
@@ -63,12 +66,21 @@ class Stating:
 
     def _takes_effect(self) -> None:
         for position in sorted(self._memory):
-            self._world.oracle.takes_effect(self._memory.pop(position).track)
+            track = self._memory.pop(position).track
+            if self._is_of_this_reading(track):
+                self._world.oracle.takes_effect(track)
+            else:
+                track.ever = track.ever or "effect"
+
+    def _is_of_this_reading(self, track: Track) -> bool:
+        """Its last hook may run for so long that the shard is back meanwhile, and begun again."""
+        return track.stream.born_at == self._born_at
 
     def dies(self) -> None:
         """With its process. What a record did in its memory is gone, and is worth one more run."""
         for item in self._memory.values():
-            self._world.oracle.forgets(item.track)
+            if self._is_of_this_reading(item.track):
+                self._world.oracle.forgets(item.track)
 
     def missed(self) -> None:
         """The host hears of it."""
