@@ -56,7 +56,7 @@ class Case:
         lonely: It ran in a process that died or was stopped: only in cells from now on.
         solitary: It ran in a host that died: nothing else of the host runs beside it.
         spent: Hosts have died of it as often as it takes: it is not run again.
-        preceded: Something had succeeded before its last try alone began.
+        preceded: Something had succeeded before its last try alone began, and since the last gap that counted.
         loose: Times that it failed alone between one success and the next, these being too far
             apart for a bracket. An innocent record needs an outage for each.
         began: When its last failed try began.

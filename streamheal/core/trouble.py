@@ -261,6 +261,7 @@ class Trouble:
             case.unweighed = False
             case.loose += case.preceded
         if case.phase is Phase.ALONE:
+            case.preceded = False  # its present try began in the gap that is counted now
             return
         if guilty:
             self._set_aside(case, Verdict.WITNESSED, self._chain.began)

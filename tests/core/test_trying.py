@@ -242,3 +242,19 @@ def test_a_try_before_the_first_success_lies_between_no_two() -> None:
         assert story.another_succeeds(now=failed_at + 10) == [RunAlone(at(3))]
     story.fails(3, now=70.0, alone=True)
     assert verdict_of(story.another_succeeds(now=80.0)) is Verdict.THINLY
+
+
+def test_a_try_that_began_in_a_gap_that_is_counted_does_not_count_again() -> None:
+    """It fails late, after a success; but the outage in which it began is the one that its try before had met."""
+    story = Telling(policy=calm(pause_s_min=1.0))
+    story.fails(3, now=1.0)
+    assert story.another_succeeds(now=20.0) == [RunAlone(at(3))]
+    story.the_rest_is_done(21.0)
+    story.fails(3, now=30.0, alone=True)
+    assert story.ticks(35.0) == [RunAlone(at(3))]
+    assert story.another_succeeds(now=40.0) == []
+    story.fails(3, now=65.0, alone=True)
+    for failed_at in (75.0, 95.0):
+        assert story.another_succeeds(now=failed_at - 5) == [RunAlone(at(3))]
+        story.fails(3, now=failed_at, alone=True)
+    assert story.another_succeeds(now=100.0) == [Quarantine(at(3), Verdict.THINLY, 1.0, 100.0)]
