@@ -130,7 +130,7 @@ class Caseload:
         self.by_at: dict[At, Case] = {}
         self.awaiting: dict[At, Case] = {}  # a witness may decide about them
         self.undecided: dict[At, Case] = {}
-        self.retrying = 0
+        self.retrying = self.at_it = 0
         self._tries: list[tuple[float, int, Case]] = []
         self._asks: list[tuple[float, int, Case]] = []
         self._stores: list[tuple[float, int, Case]] = []
@@ -146,6 +146,7 @@ class Caseload:
             self.by_at[case.at] = case
         case.phase, case.due = phase, due
         self.retrying += phase is Phase.RETRYING
+        self.at_it += phase in AT_IT
         if phase in UNDECIDED:
             self.undecided[case.at] = case
         case.unweighed |= phase is Phase.TRIED
@@ -170,6 +171,7 @@ class Caseload:
 
     def _leave(self, case: Case) -> None:
         self.retrying -= case.phase is Phase.RETRYING
+        self.at_it -= case.phase in AT_IT
         self.undecided.pop(case.at, None)
         self.awaiting.pop(case.at, None)
 
@@ -216,4 +218,5 @@ class Caseload:
         return None
 
     def undecided_in_order(self) -> list[Case]:
-        return [case for _, case in sorted(self.undecided.items())]
+        undecided = self.undecided
+        return [undecided[at] for at in sorted(undecided)]

@@ -67,6 +67,9 @@ from streamheal.records import Position
 
 _NEVER = inf
 
+# A death may be one too many, and a success the last that was to explain one.
+_EXPLAIN_DEATHS = (WorkerDied, Done)
+
 
 class Healer:
     """One shard's core: events and the time go in, decisions come out.
@@ -205,6 +208,8 @@ class Healer:
         said = self._said = trouble.said = []
         trouble.jitter, trouble.cautious = jitter, self.cautious
         match event:
+            case Signal.TICKED:  # of all events the most frequent
+                pass
             case SpanArrived():
                 self._span_arrived(event, now)
             case SpanCounted(span, records):
@@ -241,9 +246,7 @@ class Healer:
                 self._progress.heard_out()
             case Signal.AT_TIP:
                 self._look_at_spot(at_tip=True)
-            case Signal.TICKED:
-                pass
-        in_trouble = trouble.cases.by_at or isinstance(event, WorkerDied | Done)
+        in_trouble = trouble.cases.by_at or isinstance(event, _EXPLAIN_DEATHS)
         if in_trouble and not self._progress.halting:
             if self._unexplained_deaths(now) >= self._policy.deaths_stop:
                 self._stop()
@@ -255,7 +258,8 @@ class Healer:
 
     def _look_at_spot(self, *, at_tip: bool = False) -> None:
         if not self._spot.past:
-            self._spot.look(self.ledger, safe=self.safe, kept=self._progress.kept, at_tip=at_tip)
+            safe = self.safe if at_tip else None
+            self._spot.look(self.ledger, safe=safe, kept=self._progress.kept, at_tip=at_tip)
 
     def _span_arrived(self, event: SpanArrived, now: float) -> None:
         self._trouble.somebody_came(now)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from functools import reduce
+from operator import attrgetter
 
 from streamheal.core.case import Case
 from streamheal.core.messages import At, Named, RunsAgain
 from streamheal.core.statements import least
 from streamheal.records import Position
 
-
-def _place(record: Case | Named) -> At:
-    return record.at
+_place = attrgetter("at")
 
 
 class Span:
@@ -197,9 +196,11 @@ class Ledger:
         return span.first().at
 
     def first_unreported(self) -> int | None:
-        if not self.unreported:
-            return None
-        return next(span.number for span in self.spans.values() if not span.reported)
+        if self.unreported:
+            for span in self.spans.values():
+                if not span.reported:
+                    return span.number
+        return None
 
     def watermark(self) -> Position | None:
         """The last position before the first open record. Costs the cases of one span.

@@ -8,9 +8,10 @@ patience with a quiet shard allow.
 from __future__ import annotations
 
 from math import inf
+from operator import attrgetter
 
 from streamheal.core.blame import Bracket, Chain, bracket, left_over
-from streamheal.core.case import AT_IT, AWAITING, IN_WORKER, UNDECIDED, Case, Caseload, Phase
+from streamheal.core.case import AWAITING, IN_WORKER, UNDECIDED, Case, Caseload, Phase
 from streamheal.core.host import Host, Line
 from streamheal.core.ledger import Ledger
 from streamheal.core.messages import (
@@ -269,12 +270,13 @@ class Trouble:
 
     def _judge_left_over(self, now: float) -> None:
         """Patience is over and nobody is left to ask: one more try alone for each, then decide."""
-        undecided, over_at = self.cases.undecided_in_order(), self._patience.over_at
-        for case in undecided:
-            if case.phase in AWAITING and case.tried_at < over_at and not case.spent:
-                self.cases.move(case, Phase.FOR_CELL)
-        if any(case.phase in AT_IT for case in undecided):
+        cases, over_at = self.cases, self._patience.over_at
+        waiting = [case for case in cases.awaiting.values() if case.phase in AWAITING and not case.spent]
+        for case in sorted((case for case in waiting if case.tried_at < over_at), key=attrgetter("at")):
+            cases.move(case, Phase.FOR_CELL)
+        if cases.at_it:
             return
+        undecided = cases.undecided_in_order()
         # Where processes die and nobody ran in them, whatever fails alone may be as healthy as any.
         dying = now < self._host.dying_until
         if dying:
@@ -382,7 +384,7 @@ class Trouble:
         there would be no end to it."""
         if self._ledger.unreported:
             return True
-        return self._patience.over and any(case.phase in AT_IT for case in self.cases.undecided.values())
+        return self._patience.over and self.cases.at_it > 0
 
     def _again(self, case: Case, now: float) -> None:
         if case.lonely or self._patience.over or case.phase is not Phase.WAITING:
