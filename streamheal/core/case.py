@@ -12,7 +12,6 @@ neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import Enum, auto
 from heapq import heappop, heappush
 from itertools import count
@@ -194,18 +193,15 @@ class Caseload:
             heappop(heap)
         return inf
 
-    def tries_due(self, now: float) -> Iterator[Case]:
-        """Cases whose time has come. Each must be moved before the next is asked for."""
-        while self.next_try_at() <= now:
-            yield self._tries[0][2]
+    def try_due(self, now: float) -> Case | None:
+        """A case whose time has come; it stays so until moved."""
+        return self._tries[0][2] if self.next_try_at() <= now else None
 
-    def asks_due(self, now: float) -> Iterator[Case]:
-        while self.next_ask_at() <= now:
-            yield self._asks[0][2]
+    def ask_due(self, now: float) -> Case | None:
+        return self._asks[0][2] if self.next_ask_at() <= now else None
 
-    def stores_due(self, now: float) -> Iterator[Case]:
-        while self.next_store_at() <= now:
-            yield self._stores[0][2]
+    def store_due(self, now: float) -> Case | None:
+        return self._stores[0][2] if self.next_store_at() <= now else None
 
     def first_for_cell(self) -> Case | None:
         """Whose turn it is to run alone; it stays so until moved."""

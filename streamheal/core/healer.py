@@ -67,9 +67,6 @@ from streamheal.records import Position
 
 _NEVER = inf
 
-# A death may be one too many, and a success the last that was to explain one.
-_EXPLAIN_DEATHS = (WorkerDied, Done)
-
 
 class Healer:
     """One shard's core: events and the time go in, decisions come out.
@@ -77,6 +74,7 @@ class Healer:
     Attributes:
         ledger: What was read, and what became of it.
         over: Nothing will be decided any more.
+        cautious: Nothing may begin before its position is durable: the next life must know of it.
     """
 
     def __init__(
@@ -104,6 +102,7 @@ class Healer:
         self._trouble = Trouble(shard_id, policy, host, self.ledger, doubt)
         self._progress = Progress(policy, self.ledger)
         self._spot = Spot(policy, starts, marked, explained)
+        self.cautious = not self._spot.past
         # By span: whose turn shall be told, and how many hosts it killed; None: the process of its batch died.
         self._asks: dict[int, dict[int, int | None]] = {}
         self._spared: set[At] = set()
@@ -130,11 +129,6 @@ class Healer:
     def curious(self) -> bool:
         """Whether `Witnessed` is of any use: only in trouble."""
         return bool(self._trouble.cases.undecided) or self._trouble.doubt is not None
-
-    @property
-    def cautious(self) -> bool:
-        """Whether nothing may begin before its position is durable: the next life must know of it."""
-        return not self._spot.past and not self.over
 
     @property
     def doubt(self) -> Position | None:
@@ -246,7 +240,7 @@ class Healer:
                 self._progress.heard_out()
             case Signal.AT_TIP:
                 self._look_at_spot(at_tip=True)
-        in_trouble = trouble.cases.by_at or isinstance(event, _EXPLAIN_DEATHS)
+        in_trouble = trouble.cases.by_at or isinstance(event, (WorkerDied, Done))
         if in_trouble and not self._progress.halting:
             if self._unexplained_deaths(now) >= self._policy.deaths_stop:
                 self._stop()
@@ -260,6 +254,7 @@ class Healer:
         if not self._spot.past:
             safe = self.safe if at_tip else None
             self._spot.look(self.ledger, safe=safe, kept=self._progress.kept, at_tip=at_tip)
+            self.cautious = not (self._spot.past or self.over)
 
     def _span_arrived(self, event: SpanArrived, now: float) -> None:
         self._trouble.somebody_came(now)
@@ -400,5 +395,6 @@ class Healer:
 
     def _end(self) -> None:
         self.over = self._told = True
+        self.cautious = False
         deaths = {case.death for case in self._trouble.cases.by_at.values() if case.death is not None}
         self._host.left(self.shard_id, deaths)

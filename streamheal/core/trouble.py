@@ -78,10 +78,10 @@ class Trouble:
             return _NEVER
         cases = self.cases
         first = min(cases.next_store_at(), self._patience.looks_at, self._human_at(), self._look_at)
-        if self.paused and not self._patience.over:
+        if self._outage.paused and not self._patience.over:
             return min(first, self._outage.probe_at)
         first = min(first, cases.next_try_at(), self._outage.begins_at(self.doubt is not None))
-        return first if self._others_will_tell else min(first, cases.next_ask_at())
+        return first if self._others_will_tell() else min(first, cases.next_ask_at())
 
     def somebody_came(self, now: float) -> None:
         """A span arrives. If there was no fresh record to probe with, there is one now."""
@@ -297,7 +297,7 @@ class Trouble:
 
     def _failing_less(self) -> None:
         self._host.failing(self._shard_id, len(self._outage))
-        if self.paused and not len(self._outage):
+        if self._outage.paused and not len(self._outage):
             self._outage.lift()
             self.said.append(Limit(None))
 
@@ -319,7 +319,7 @@ class Trouble:
 
     def heal(self, now: float) -> None:
         cases = self.cases
-        for case in cases.stores_due(now):
+        while (case := cases.store_due(now)) is not None:
             assert case.aside is not None
             cases.move(case, Phase.STORING)
             self.said.append(case.aside)
@@ -327,9 +327,9 @@ class Trouble:
             self._outage.pause(now, self.jitter)
             self.said.append(Limit(0))
         self._look_at = _NEVER
-        if self._patience.look(self._nobody_to_ask, now):
+        if self._patience.look(self._nobody_to_ask(), now):
             self._judge_left_over(now)
-        if self.paused and not self._patience.over:
+        if self._outage.paused and not self._patience.over:
             self._line.leave()
             if now >= self._outage.probe_at:
                 self._probe(now)
@@ -337,10 +337,9 @@ class Trouble:
             self._go_on(now)
         if now >= self._human_at():
             self._patience.call(now)
-            why = WHY_PAUSED if self.paused else "nobody is left to judge a record by"
+            why = WHY_PAUSED if self._outage.paused else "nobody is left to judge a record by"
             self.said.append(CallHuman(why))
 
-    @property
     def _nobody_to_ask(self) -> bool:
         """All else is settled, queued behind a record that is ours, or of no use as a witness."""
         cases = self.cases
@@ -348,7 +347,7 @@ class Trouble:
             return False
         if not self._ledger.unreported:
             return True
-        if self.paused:
+        if self._outage.paused:
             return False  # the pause itself keeps the others from running: a probe will ask them
         # On a stream whose other records are all filtered there is always a span under way,
         # and never a witness: one that was asked and has said nothing is enough.
@@ -358,8 +357,8 @@ class Trouble:
     def _human_at(self) -> float:
         if self._patience.called:
             return _NEVER
-        nobody = self._nobody_to_ask
-        if not nobody and not self.paused:
+        nobody = self._nobody_to_ask()
+        if not nobody and not self._outage.paused:
             return _NEVER
         at = self._patience.calls_at(nobody)
         # A try that began by then may still decide; how it ends will be an event.
@@ -367,10 +366,10 @@ class Trouble:
 
     def _go_on(self, now: float) -> None:
         cases = self.cases
-        for case in cases.tries_due(now):
+        while (case := cases.try_due(now)) is not None:
             self._again(case, now)
-        if not self._others_will_tell:
-            for case in cases.asks_due(now):
+        if not self._others_will_tell():
+            while (case := cases.ask_due(now)) is not None:
                 cases.move(case, Phase.FOR_CELL)
         while (first := cases.first_for_cell()) is not None:
             if not self._run_alone(first, now):
@@ -378,7 +377,6 @@ class Trouble:
                 return
         self._line.leave()
 
-    @property
     def _others_will_tell(self) -> bool:
         """Others are running; or their last tries alone are, and were those tried again meanwhile who had theirs,
         there would be no end to it."""
