@@ -12,7 +12,6 @@ neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import Enum, auto
 from heapq import heappop, heappush
 from itertools import count
@@ -130,7 +129,7 @@ class Caseload:
         self.by_at: dict[At, Case] = {}
         self.awaiting: dict[At, Case] = {}  # a witness may decide about them
         self.undecided: dict[At, Case] = {}
-        self.retrying = 0
+        self.retrying = self.at_it = 0
         self._tries: list[tuple[float, int, Case]] = []
         self._asks: list[tuple[float, int, Case]] = []
         self._stores: list[tuple[float, int, Case]] = []
@@ -146,6 +145,7 @@ class Caseload:
             self.by_at[case.at] = case
         case.phase, case.due = phase, due
         self.retrying += phase is Phase.RETRYING
+        self.at_it += phase in AT_IT
         if phase in UNDECIDED:
             self.undecided[case.at] = case
         case.unweighed |= phase is Phase.TRIED
@@ -170,6 +170,7 @@ class Caseload:
 
     def _leave(self, case: Case) -> None:
         self.retrying -= case.phase is Phase.RETRYING
+        self.at_it -= case.phase in AT_IT
         self.undecided.pop(case.at, None)
         self.awaiting.pop(case.at, None)
 
@@ -192,18 +193,15 @@ class Caseload:
             heappop(heap)
         return inf
 
-    def tries_due(self, now: float) -> Iterator[Case]:
-        """Cases whose time has come. Each must be moved before the next is asked for."""
-        while self.next_try_at() <= now:
-            yield self._tries[0][2]
+    def try_due(self, now: float) -> Case | None:
+        """A case whose time has come; it stays so until moved."""
+        return self._tries[0][2] if self.next_try_at() <= now else None
 
-    def asks_due(self, now: float) -> Iterator[Case]:
-        while self.next_ask_at() <= now:
-            yield self._asks[0][2]
+    def ask_due(self, now: float) -> Case | None:
+        return self._asks[0][2] if self.next_ask_at() <= now else None
 
-    def stores_due(self, now: float) -> Iterator[Case]:
-        while self.next_store_at() <= now:
-            yield self._stores[0][2]
+    def store_due(self, now: float) -> Case | None:
+        return self._stores[0][2] if self.next_store_at() <= now else None
 
     def first_for_cell(self) -> Case | None:
         """Whose turn it is to run alone; it stays so until moved."""
@@ -216,4 +214,5 @@ class Caseload:
         return None
 
     def undecided_in_order(self) -> list[Case]:
-        return [case for _, case in sorted(self.undecided.items())]
+        undecided = self.undecided
+        return [undecided[at] for at in sorted(undecided)]

@@ -51,7 +51,7 @@ class Spot:
     def look(self, ledger: Ledger, *, safe: Position | None, kept: Position | None, at_tip: bool = False) -> None:
         """
         Args:
-            safe: How far the shard may be checkpointed.
+            safe: How far the shard may be checkpointed; of use only at the tip, and dear to work out.
             kept: How far it was, in this life.
         """
         if ledger.done + ledger.quarantined + ledger.filtered >= self._records:

@@ -74,6 +74,7 @@ class Healer:
     Attributes:
         ledger: What was read, and what became of it.
         over: Nothing will be decided any more.
+        cautious: Nothing may begin before its position is durable: the next life must know of it.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Healer:
         self._trouble = Trouble(shard_id, policy, host, self.ledger, doubt)
         self._progress = Progress(policy, self.ledger)
         self._spot = Spot(policy, starts, marked, explained)
+        self.cautious = not self._spot.past
         # By span: whose turn shall be told, and how many hosts it killed; None: the process of its batch died.
         self._asks: dict[int, dict[int, int | None]] = {}
         self._spared: set[At] = set()
@@ -127,11 +129,6 @@ class Healer:
     def curious(self) -> bool:
         """Whether `Witnessed` is of any use: only in trouble."""
         return bool(self._trouble.cases.undecided) or self._trouble.doubt is not None
-
-    @property
-    def cautious(self) -> bool:
-        """Whether nothing may begin before its position is durable: the next life must know of it."""
-        return not self._spot.past and not self.over
 
     @property
     def doubt(self) -> Position | None:
@@ -205,6 +202,8 @@ class Healer:
         said = self._said = trouble.said = []
         trouble.jitter, trouble.cautious = jitter, self.cautious
         match event:
+            case Signal.TICKED:  # of all events the most frequent
+                pass
             case SpanArrived():
                 self._span_arrived(event, now)
             case SpanCounted(span, records):
@@ -241,9 +240,7 @@ class Healer:
                 self._progress.heard_out()
             case Signal.AT_TIP:
                 self._look_at_spot(at_tip=True)
-            case Signal.TICKED:
-                pass
-        in_trouble = trouble.cases.by_at or isinstance(event, WorkerDied | Done)
+        in_trouble = trouble.cases.by_at or isinstance(event, (WorkerDied, Done))
         if in_trouble and not self._progress.halting:
             if self._unexplained_deaths(now) >= self._policy.deaths_stop:
                 self._stop()
@@ -255,7 +252,9 @@ class Healer:
 
     def _look_at_spot(self, *, at_tip: bool = False) -> None:
         if not self._spot.past:
-            self._spot.look(self.ledger, safe=self.safe, kept=self._progress.kept, at_tip=at_tip)
+            safe = self.safe if at_tip else None
+            self._spot.look(self.ledger, safe=safe, kept=self._progress.kept, at_tip=at_tip)
+            self.cautious = not (self._spot.past or self.over)
 
     def _span_arrived(self, event: SpanArrived, now: float) -> None:
         self._trouble.somebody_came(now)
@@ -396,5 +395,6 @@ class Healer:
 
     def _end(self) -> None:
         self.over = self._told = True
+        self.cautious = False
         deaths = {case.death for case in self._trouble.cases.by_at.values() if case.death is not None}
         self._host.left(self.shard_id, deaths)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from functools import reduce
+from operator import attrgetter
 
 from streamheal.core.case import Case
 from streamheal.core.messages import At, Named, RunsAgain
 from streamheal.core.statements import least
 from streamheal.records import Position
 
-
-def _place(record: Case | Named) -> At:
-    return record.at
+_place = attrgetter("at")
 
 
 class Span:
@@ -24,9 +23,12 @@ class Span:
         cases: Records known by themselves, by their place; None: settled.
         again: Its records come from other spans, to run again: `last` is where the ledger stood without it.
         first_open: Before this record all but cases is settled, although the span is not reported.
+        first_known: What `first` has found; None: to be looked for anew.
     """
 
-    __slots__ = ("again", "cases", "first_open", "last", "left", "number", "records", "reported", "size")
+    __slots__ = (
+        "again", "cases", "first_known", "first_open", "last", "left", "number", "records", "reported", "size",
+    )  # fmt: skip
 
     def __init__(self, number: int, size: int) -> None:
         self.number, self.size = number, size
@@ -36,13 +38,16 @@ class Span:
         self.reported = self.again = False
         self.cases: dict[int, Case | None] = {}
         self.first_open: Named | None = None
+        self.first_known: Case | Named | None = None
 
     def first(self) -> Case | Named:
         """The first open record, where that is known: everything before it is settled."""
-        opens: list[Case | Named] = [case for case in self.cases.values() if case is not None]
-        if self.first_open is not None:
-            opens.append(self.first_open)
-        return min(opens, key=_place)
+        if self.first_known is None:
+            opens: list[Case | Named] = [case for case in self.cases.values() if case is not None]
+            if self.first_open is not None:
+                opens.append(self.first_open)
+            self.first_known = min(opens, key=_place)
+        return self.first_known
 
 
 class Ledger:
@@ -127,7 +132,8 @@ class Ledger:
 
     def halted(self, first_open: Named) -> None:
         """Nothing runs any more, and nothing before this record is open, but for cases."""
-        self.spans[first_open.at.span].first_open = first_open
+        span = self.spans[first_open.at.span]
+        span.first_open, span.first_known = first_open, None
 
     def case(self, at: At) -> Case | None:
         span = self.spans.get(at.span)
@@ -147,7 +153,7 @@ class Ledger:
         assert span.records is not None, f"{case.at} named before its span was counted"
         assert case.at.nth < span.records, f"{case.at} named, of {span.records} records"
         assert case.at.nth not in span.cases, f"{case.at} is known already"
-        span.cases[case.at.nth] = case
+        span.cases[case.at.nth], span.first_known = case, None
         return case
 
     def settle_done(self, case: Case) -> None:
@@ -165,7 +171,7 @@ class Ledger:
     def _settle(self, case: Case) -> None:
         span = self.spans[case.at.span]
         assert span.cases[case.at.nth] is case, f"{case.at} settled twice"
-        span.cases[case.at.nth] = None
+        span.cases[case.at.nth] = span.first_known = None
         span.left -= 1
         self.in_flight -= 1
         if span.reported:
@@ -197,9 +203,11 @@ class Ledger:
         return span.first().at
 
     def first_unreported(self) -> int | None:
-        if not self.unreported:
-            return None
-        return next(span.number for span in self.spans.values() if not span.reported)
+        if self.unreported:
+            for span in self.spans.values():
+                if not span.reported:
+                    return span.number
+        return None
 
     def watermark(self) -> Position | None:
         """The last position before the first open record. Costs the cases of one span.

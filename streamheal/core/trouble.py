@@ -8,9 +8,10 @@ patience with a quiet shard allow.
 from __future__ import annotations
 
 from math import inf
+from operator import attrgetter
 
 from streamheal.core.blame import Bracket, Chain, bracket, left_over
-from streamheal.core.case import AT_IT, AWAITING, IN_WORKER, UNDECIDED, Case, Caseload, Phase
+from streamheal.core.case import AWAITING, IN_WORKER, UNDECIDED, Case, Caseload, Phase
 from streamheal.core.host import Host, Line
 from streamheal.core.ledger import Ledger
 from streamheal.core.messages import (
@@ -77,10 +78,10 @@ class Trouble:
             return _NEVER
         cases = self.cases
         first = min(cases.next_store_at(), self._patience.looks_at, self._human_at(), self._look_at)
-        if self.paused and not self._patience.over:
+        if self._outage.paused and not self._patience.over:
             return min(first, self._outage.probe_at)
         first = min(first, cases.next_try_at(), self._outage.begins_at(self.doubt is not None))
-        return first if self._others_will_tell else min(first, cases.next_ask_at())
+        return first if self._others_will_tell() else min(first, cases.next_ask_at())
 
     def somebody_came(self, now: float) -> None:
         """A span arrives. If there was no fresh record to probe with, there is one now."""
@@ -270,12 +271,13 @@ class Trouble:
 
     def _judge_left_over(self, now: float) -> None:
         """Patience is over and nobody is left to ask: one more try alone for each, then decide."""
-        undecided, over_at = self.cases.undecided_in_order(), self._patience.over_at
-        for case in undecided:
-            if case.phase in AWAITING and case.tried_at < over_at and not case.spent:
-                self.cases.move(case, Phase.FOR_CELL)
-        if any(case.phase in AT_IT for case in undecided):
+        cases, over_at = self.cases, self._patience.over_at
+        waiting = [case for case in cases.awaiting.values() if case.phase in AWAITING and not case.spent]
+        for case in sorted((case for case in waiting if case.tried_at < over_at), key=attrgetter("at")):
+            cases.move(case, Phase.FOR_CELL)
+        if cases.at_it:
             return
+        undecided = cases.undecided_in_order()
         # Where processes die and nobody ran in them, whatever fails alone may be as healthy as any.
         dying = now < self._host.dying_until
         if dying:
@@ -296,7 +298,7 @@ class Trouble:
 
     def _failing_less(self) -> None:
         self._host.failing(self._shard_id, len(self._outage))
-        if self.paused and not len(self._outage):
+        if self._outage.paused and not len(self._outage):
             self._outage.lift()
             self.said.append(Limit(None))
 
@@ -318,7 +320,7 @@ class Trouble:
 
     def heal(self, now: float) -> None:
         cases = self.cases
-        for case in cases.stores_due(now):
+        while (case := cases.store_due(now)) is not None:
             assert case.aside is not None
             cases.move(case, Phase.STORING)
             self.said.append(case.aside)
@@ -326,9 +328,9 @@ class Trouble:
             self._outage.pause(now, self.jitter)
             self.said.append(Limit(0))
         self._look_at = _NEVER
-        if self._patience.look(self._nobody_to_ask, now):
+        if self._patience.look(self._nobody_to_ask(), now):
             self._judge_left_over(now)
-        if self.paused and not self._patience.over:
+        if self._outage.paused and not self._patience.over:
             self._line.leave()
             if now >= self._outage.probe_at:
                 self._probe(now)
@@ -336,10 +338,9 @@ class Trouble:
             self._go_on(now)
         if now >= self._human_at():
             self._patience.call(now)
-            why = WHY_PAUSED if self.paused else "nobody is left to judge a record by"
+            why = WHY_PAUSED if self._outage.paused else "nobody is left to judge a record by"
             self.said.append(CallHuman(why))
 
-    @property
     def _nobody_to_ask(self) -> bool:
         """All else is settled, queued behind a record that is ours, or of no use as a witness."""
         cases = self.cases
@@ -347,7 +348,7 @@ class Trouble:
             return False
         if not self._ledger.unreported:
             return True
-        if self.paused:
+        if self._outage.paused:
             return False  # the pause itself keeps the others from running: a probe will ask them
         # On a stream whose other records are all filtered there is always a span under way,
         # and never a witness: one that was asked and has said nothing is enough.
@@ -357,8 +358,8 @@ class Trouble:
     def _human_at(self) -> float:
         if self._patience.called:
             return _NEVER
-        nobody = self._nobody_to_ask
-        if not nobody and not self.paused:
+        nobody = self._nobody_to_ask()
+        if not nobody and not self._outage.paused:
             return _NEVER
         at = self._patience.calls_at(nobody)
         # A try that began by then may still decide; how it ends will be an event.
@@ -366,10 +367,10 @@ class Trouble:
 
     def _go_on(self, now: float) -> None:
         cases = self.cases
-        for case in cases.tries_due(now):
+        while (case := cases.try_due(now)) is not None:
             self._again(case, now)
-        if not self._others_will_tell:
-            for case in cases.asks_due(now):
+        if not self._others_will_tell():
+            while (case := cases.ask_due(now)) is not None:
                 cases.move(case, Phase.FOR_CELL)
         while (first := cases.first_for_cell()) is not None:
             if not self._run_alone(first, now):
@@ -377,13 +378,12 @@ class Trouble:
                 return
         self._line.leave()
 
-    @property
     def _others_will_tell(self) -> bool:
         """Others are running; or their last tries alone are, and were those tried again meanwhile who had theirs,
         there would be no end to it."""
         if self._ledger.unreported:
             return True
-        return self._patience.over and any(case.phase in AT_IT for case in self.cases.undecided.values())
+        return self._patience.over and self.cases.at_it > 0
 
     def _again(self, case: Case, now: float) -> None:
         if case.lonely or self._patience.over or case.phase is not Phase.WAITING:

@@ -20,6 +20,9 @@ class Waits(Enum):
     STORE_AGAIN = auto()  # the quarantine did not take it: until the next try
     ENGINE = auto()  # all is settled, and the checkpoint is not acknowledged
 
+    # As in `case.Phase`: asked for every shard, every second.
+    __hash__ = object.__hash__
+
 
 class Wait(NamedTuple):
     """Attributes:

@@ -56,7 +56,7 @@ class Blocked:
     ) -> None:
         self._healer, self._seat, self._casebook = healer, seat, casebook
         self._log, self._id_of = log, id_of
-        self._words: str | None = None  # of what is told; None: the shard moves on
+        self._told: tuple[Wait, float, bool] | None = None  # see `worded`; None: the shard moves on
         self._episode: _Episode | None = None
         self._named: Names = {}
         self._look_at = float("-inf")
@@ -67,7 +67,7 @@ class Blocked:
             return
         self._look_at = now + _LOOK_S
         if self._healer.over:
-            self._words, self._look_at = None, float("inf")  # what it ended for has been told
+            self._told, self._look_at = None, float("inf")  # what it ended for has been told
             return
         try:
             self._look(now, blocked_s, names, seated)
@@ -77,15 +77,17 @@ class Blocked:
 
     def _look(self, now: float, blocked_s: float, names: Names, seated: bool) -> None:
         at = self._oldest()
-        wait = self._healer.waits(at)
         checkpoint = self._healer.unacknowledged if at is None else None
         episode = self._episode
-        if episode is None or (at, checkpoint) != (episode.at, episode.checkpoint):
+        if episode is None or at != episode.at or checkpoint != episode.checkpoint:
             self._moved_on(now)
-            self._episode = episode = None if wait is None else _Episode(at, checkpoint, now)
-        if episode is None or wait is None or now - episode.since < blocked_s:
+            moves = at is None and checkpoint is None
+            self._episode = episode = None if moves else _Episode(at, checkpoint, now)
+        if episode is None or now - episode.since < blocked_s:
             return
-        known, self._words = self._words is not None, worded(wait, now, seated=seated)
+        wait = self._healer.waits(at)
+        assert wait is not None, f"{episode} holds the shard up, and waits for nothing"
+        known, self._told = self._told is not None, (wait, now, seated)
         if not known:
             self._named = names | self._names_of(at)
             self._tell(at, wait, now - episode.since)
@@ -93,8 +95,8 @@ class Blocked:
     @property
     def waits_for(self) -> str | None:
         """In few words, and before it has lasted long: for whoever watches."""
-        if self._words is not None:
-            return self._words
+        if self._told is not None:
+            return worded(*self._told)
         if self._healer.paused:
             return f"paused: {WHY_PAUSED}"
         undecided = len(self._healer.undecided)
@@ -113,7 +115,7 @@ class Blocked:
             "shard_blocked",
             **self._named,
             for_s=round(for_s, 1),
-            waits_for=self._words,
+            waits_for=self.waits_for,
             attempts=wait.attempts,
             last_failure=title(tries[-1]) if tries else None,
         )
@@ -128,12 +130,12 @@ class Blocked:
         return {"sequence_number": record.sequence_number, "id": self._id_of(record)}
 
     def _moved_on(self, now: float) -> None:
-        if self._words is not None and self._episode is not None:
+        if self._told is not None and self._episode is not None:
             self._log.info("shard_unblocked", **self._named, after_s=round(now - self._episode.since, 1))
-        self._words = None
+        self._told = None
 
 
-def worded(wait: Wait, now: float, *, seated: bool = True) -> str:
+def worded(wait: Wait, now: float, seated: bool = True) -> str:
     if wait.what is Waits.WORKER and not seated:
         return _NO_WORKER
     words = _WORDS[wait.what]

@@ -292,7 +292,7 @@ class Runtime:
         elif self._engine_ended or may_end:
             ended = all(run.idle or run.needs_human for run in runs)
         else:
-            ended = self.engine.has_brought_all and all(run.healer.over and run.healer.needs_human for run in runs)
+            ended = all(run.healer.over and run.healer.needs_human for run in runs) and self.engine.has_brought_all
         if ended:
             self.needs_human |= any(run.needs_human for run in runs)
             self._done.set()

@@ -95,7 +95,7 @@ class ShardRun(CautiousRun):
         )
         self._changes = telling.Changes()
         self._hook_asked = False
-        self._last_failure: str | None = None
+        self._last_failed: Attempt | None = None
         self.caution = ShardCaution(runtime.caution, self, past.suspects)
 
     # -- the engine's side -------------------------------------------------------------
@@ -147,7 +147,7 @@ class ShardRun(CautiousRun):
         if isinstance(event, Failed) and attempt is not None:
             self._casebook.add(event.record.at, attempt, masked)
             self.tally.attempts[attempt.outcome] += 1
-            self._last_failure = title(attempt)
+            self._last_failed = attempt
             event = event._replace(likeness=fingerprint(attempt))
             telling.attempt_failed(self._log, self._names, event.record, attempt)
         elif isinstance(event, Failed):
@@ -316,8 +316,11 @@ class ShardRun(CautiousRun):
         self._drop()
         self._stop()
 
+    def _last_failure(self) -> str | None:
+        return None if self._last_failed is None else title(self._last_failed)
+
     def _call_human(self, why: str) -> None:
-        self._log.error("human_called", **self._names, why=why, last_failure=self._last_failure)
+        self._log.error("human_called", **self._names, why=why, last_failure=self._last_failure())
 
     def _stop(self) -> None:
         self._log.error("shard_stopped", **self._names)

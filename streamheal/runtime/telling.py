@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from streamheal.attempts import Attempt
@@ -65,11 +66,11 @@ class Changes:
     def __init__(self) -> None:
         self._paused = self._forgone = False
 
-    def tell(self, log: Chronicle, names: Names, healer: Healer, last_failure: str | None) -> None:
+    def tell(self, log: Chronicle, names: Names, healer: Healer, last_failure: Callable[[], str | None]) -> None:
         if healer.paused != self._paused:
             self._paused = healer.paused
             if self._paused:
-                log.warning("shard_paused", **names, why=WHY_PAUSED, last_failure=last_failure)
+                log.warning("shard_paused", **names, why=WHY_PAUSED, last_failure=last_failure())
             else:
                 log.info("shard_resumed", **names)
         if healer.statements.forgone and not self._forgone:

@@ -132,7 +132,7 @@ class CautiousSeat:
             self._put(Permit(at))
 
     def places(self, span: int, positions: Collection[Position]) -> tuple[tuple[int, Position], ...]:
-        found = [(item.at.nth, item.named.position) for item in self.spans[span].items]
+        found = [(item.at.nth, Position(item.track.position)) for item in self.spans[span].items]
         return tuple(place for place in found if place[1] in positions)
 
     def _initialized(self) -> None:

@@ -15,9 +15,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Coroutine
 from heapq import heappop, heappush
-from typing import Any
-
-_NEVER = 1 << 60
+from typing import Any, Protocol
 
 
 class Timer:
@@ -32,43 +30,48 @@ class Timer:
         self.off = True
 
 
-# What to call, with what, unless the timer is off; most can be taken back by nobody.
-_Callback = tuple[Callable[..., object], tuple[Any, ...], Timer | None]
+# When, and which comes first of those due at one time; what to call, with what, unless the timer is off: most can be
+# taken back by nobody.
+_Callback = tuple[float, float, Callable[..., object], tuple[Any, ...], Timer | None]
+
+
+class Clock(Protocol):
+    """It outlives the loops that move it on.
+
+    Attributes:
+        now: The time, in seconds; it goes on only when nothing is ready.
+        steps: Callbacks run so far.
+    """
+
+    now: float
+    steps: int
 
 
 class Loop(asyncio.AbstractEventLoop):
     """The part of a loop that asyncio's tasks, futures and the runtime use.
 
     Attributes:
-        now: The time, in seconds; it goes on only when nothing is ready.
-        steps: Callbacks run so far.
         alarm_at: At this step `alarm` is called, which says when it wants to be called next.
     """
 
     def __init__(
-        self,
-        now: float,
-        dice: random.Random,
-        thread_s: Callable[[], float],
-        alarm: Callable[[], int] = lambda: _NEVER,
-        steps: int = 0,
+        self, clock: Clock, dice: random.Random, thread_s: Callable[[], float], alarm: Callable[[], int]
     ) -> None:
-        self.now, self.steps = now, steps
+        self._clock = clock
         self.alarm_at = 0
         self._dice, self._thread_s, self._alarm = dice.random, thread_s, alarm
         self._ready: deque[_Callback] = deque()
-        self._timers: list[tuple[float, float, _Callback]] = []
+        self._timers: list[_Callback] = []
         self._threads: dict[asyncio.Future[Any], Callable[[], Any]] = {}
         self._heard: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None = None
         self._dead = False
 
     # -- what asyncio asks for -----------------------------------------------------------
 
-    def time(self) -> float:
-        return self.now
+    get_debug = staticmethod(bool)  # false; asked by every future and task, to which it must cost nothing
 
-    def get_debug(self) -> bool:
-        return False
+    def time(self) -> float:
+        return self._clock.now
 
     def is_running(self) -> bool:
         return True
@@ -80,21 +83,24 @@ class Loop(asyncio.AbstractEventLoop):
         return asyncio.Task(coro, loop=self, name=name)
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
-        self._ready.append((callback, args, None))
+        self._ready.append((0.0, 0.0, callback, args, None))
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
-        return self.call_at(self.now + delay, callback, *args)
+        timer = Timer()
+        if not self._dead:
+            heappush(self._timers, (self._clock.now + delay, self._dice(), callback, args, timer))
+        return timer
 
     def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any:
         timer = Timer()
         if not self._dead:
-            heappush(self._timers, (when, self._dice(), (callback, args, timer)))
+            heappush(self._timers, (when, self._dice(), callback, args, timer))
         return timer
 
     def after(self, delay_s: float, call: Callable[..., object], *args: Any) -> None:
         """As `call_later`, for good. Most of what happens in a world is asked for here."""
         if not self._dead:
-            heappush(self._timers, (self.now + delay_s, self._dice(), (call, args, None)))
+            heappush(self._timers, (self._clock.now + delay_s, self._dice(), call, args, None))
 
     def set_exception_handler(self, handler: Any) -> None:
         self._heard = handler
@@ -134,21 +140,22 @@ class Loop(asyncio.AbstractEventLoop):
 
     def run_until(self, main: asyncio.Future[Any]) -> None:
         """Run until it is done. Raises what the alarm raises, and nothing else."""
-        ready, timers = self._ready, self._timers
+        clock, ready, timers, done = self._clock, self._ready, self._timers, main.done
         asyncio._set_running_loop(self)
         try:
-            while not main.done():
-                if not ready and timers[0][0] > self.now:
-                    self.now = timers[0][0]
-                while timers and timers[0][0] <= self.now:
-                    ready.append(heappop(timers)[2])
+            while not done():
+                if not ready and timers[0][0] > clock.now:
+                    clock.now = timers[0][0]
+                now = clock.now
+                while timers and timers[0][0] <= now:
+                    ready.append(heappop(timers))
                 for _ in range(len(ready)):
-                    if self.steps >= self.alarm_at:
+                    if clock.steps >= self.alarm_at:
                         self.alarm_at = self._alarm()  # while the next callback is still in its place
-                    call, args, timer = ready.popleft()
+                    _, _, call, args, timer = ready.popleft()
                     if timer is not None and timer.off:
                         continue
-                    self.steps += 1
+                    clock.steps += 1
                     try:
                         call(*args)
                     except Exception as error:
@@ -178,7 +185,7 @@ class Loop(asyncio.AbstractEventLoop):
 
     def _run_ready(self) -> None:
         while self._ready:
-            call, args, timer = self._ready.popleft()
+            _, _, call, args, timer = self._ready.popleft()
             if timer is None or not timer.off:
                 try:
                     call(*args)

@@ -91,6 +91,8 @@ class Hosts:
         marked = self.marked()
         if asked and track not in marked:
             world.oracle.fail(f"{track.name} runs in cautious mode, and is not marked")
+        if not marked:
+            return
         beside = next((other for other, alone in marked.items() if alone and other is not track), None)
         if beside is not None:
             world.oracle.fail(f"{track.name} runs beside {beside.name}, which is marked alone")

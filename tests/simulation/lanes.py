@@ -173,7 +173,7 @@ class Lanes:
         self._work_soon()
 
     def _deal(self, item: Item) -> None:
-        span = self.seat.spans[item.at.span]
+        span = self.seat.spans[item.span]
         if span in self._undealt:
             self._undealt[span] -= 1
         if item in self._skip:
@@ -195,12 +195,12 @@ class Lanes:
             self._ready.append(item)
 
     def _block(self, item: Item) -> None:
-        self._count(self.seat.spans[item.at.span])
+        self._count(self.seat.spans[item.span])
         self._hold.add(item)
         self._known.add(item)
 
     def _through(self, item: Item) -> None:
-        span = self.seat.spans.get(item.at.span)
+        span = self.seat.spans.get(item.span)
         if span in self._open:
             self._open[span] -= 1
 
@@ -228,13 +228,10 @@ class Lanes:
         left = self._open.get(span)
         if left is None or self._undealt[span] or (left and not self._hold):
             return
-        behind: list[Item] = []
-        number = span.number
-        for line in self._lines.values() if left else ():
-            if line[0] in self._hold:
-                behind += [item for item in line if item.at.span == number and item not in self._known]
-            elif any(item.at.span == number for item in line):
-                return
+        number, lines = span.number, self._lines.values() if left else ()
+        if any(item.span == number for line in lines if line[0] not in self._hold for item in line):
+            return
+        behind = [item for line in lines for item in line if item.span == number and item not in self._known]
         filtered = sum(item.mark == FILTERED for item in span.items if item not in self._known)
         self._known.update(behind)
         del self._open[span], self._undealt[span]

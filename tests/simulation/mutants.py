@@ -43,8 +43,8 @@ MUTANTS = (
     Mutant(
         "the watermark is before the last open record",
         "core/ledger.py",
-        "return min(opens, key=_place)",
-        "return max(opens, key=_place)",
+        "= min(opens, key=_place)",
+        "= max(opens, key=_place)",
     ),
     Mutant(
         "a span is passed with records open", "core/ledger.py", "span.left or not span.reported:", "not span.reported:"
@@ -162,8 +162,8 @@ MUTANTS = (
     Mutant(
         "a store that failed is not tried again",
         "core/trouble.py",
-        "        for case in cases.stores_due(now):",
-        "        for case in ():",
+        "while (case := cases.store_due(now)) is not None:",
+        "while (case := None) is not None:",
     ),
     # It does not know who ran when a host died.
     Mutant(

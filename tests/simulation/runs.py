@@ -44,12 +44,17 @@ class Item:
         was_done: When its span was given to the present process.
     """
 
-    __slots__ = ("at", "before", "in_hand", "key", "known", "mark", "named", "settled", "track", "was_done")
+    __slots__ = ("at", "before", "in_hand", "key", "known", "mark", "settled", "span", "track", "was_done")
 
     def __init__(self, at: At, track: Track, before: Track | None, key: object) -> None:
-        self.at, self.track, self.key, self.mark = at, track, key, OPEN
+        self.at, self.track, self.before, self.key, self.mark = at, track, before, key, OPEN
+        self.span = at.span
         self.known = self.in_hand = self.settled = self.was_done = False
-        self.named = Named(at, Position(track.position), None if before is None else Position(before.position), 1)
+
+    @property
+    def named(self) -> Named:
+        before = None if self.before is None else Position(self.before.position)
+        return Named(self.at, Position(self.track.position), before, 1)
 
 
 class Run:

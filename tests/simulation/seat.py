@@ -137,10 +137,10 @@ class SimSeat(CautiousSeat):
         items: list[Item] = []
         before = None
         for nth, track in enumerate(slot.tracks[:length]):
-            item = Item(At(span, nth), track, before, self.world.lane(track, At(span, nth)))
+            at = At(span, nth)
+            item = self.items[at] = Item(at, track, before, self.world.lane(track, at))
             before = track
             items.append(item)
-            self.items[item.at] = item
         self.spans[span] = Span(span, slot, items)
 
     def arrives_again(self, slot: Slot) -> int:

@@ -43,8 +43,8 @@ def watched(world: World, stream: Stream) -> None:
             for decision in decisions:
                 world.note(f"{'':9} s{number}   -> {decision}")
         oracle.audit(healer)
-        if event is Signal.TICKED and healer.wakes_at is not None and healer.wakes_at <= now:
-            oracle.fail(f"ticked at {now}, wants to be woken at {healer.wakes_at}")
+        if event is Signal.TICKED and (wakes_at := healer.wakes_at) is not None and wakes_at <= now:
+            oracle.fail(f"ticked at {now}, wants to be woken at {wakes_at}")
         if not decisions:
             return decisions
         unstated = (

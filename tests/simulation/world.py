@@ -47,7 +47,7 @@ class Life:
     """One host, from its start to its end."""
 
     def __init__(self, world: World) -> None:
-        self.loop = Loop(world.now, world.dice, world.slow, world.alarm, world.steps)
+        self.loop = Loop(world, world.dice, world.slow, world.alarm)
         self.pool = SimPool(world)
         self.engine = SimEngine(world)
         chronicle = Chronicle(Log(world))
@@ -84,8 +84,11 @@ class Life:
 
 
 class World:
+    """Implements `clock.Clock`."""
+
     def __init__(self, spec: Spec, transcript: list[str] | None = None) -> None:
         self.spec, self.transcript = spec, transcript
+        self.now, self.steps = 0.0, 0
         self.dice = random.Random(spec.seed + 1)
         self._random, self._pace_s = self.dice.random, spec.pace_s
         self.oracle = Oracle(self)
@@ -105,14 +108,6 @@ class World:
         self.after: Callable[..., None]  # of the present life's loop
 
     # -- what everything in it asks for --------------------------------------------------
-
-    @property
-    def now(self) -> float:
-        return self._life.loop.now if self._life is not None else 0.0
-
-    @property
-    def steps(self) -> int:
-        return self._life.loop.steps if self._life is not None else 0
 
     @property
     def life(self) -> Life:
@@ -337,7 +332,7 @@ class World:
         while True:
             life = Life(self)
             self._life, self.after = life, life.loop.after
-            life.loop.call_at(life.loop.now + self.spec.life_s_max, self._end_time)
+            life.loop.call_at(self.now + self.spec.life_s_max, self._end_time)
             asyncio._set_running_loop(None)
             try:
                 life.run()
