@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncio
-    import subprocess
 
 LINUX = sys.platform == "linux"
 # Elsewhere nobody says cheaply what a process alone uses.
@@ -29,7 +28,7 @@ DUMP_SIGNAL: int = getattr(signal, "SIGRTMAX", signal.SIGUSR2 + 1) - 1
 
 # Above what `os.closerange(3, 256)`, the usual preparation of a daemon, takes away.
 _HIGH = 700
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _DESCRIPTORS_MAX = 10_240
 
 
@@ -125,6 +124,46 @@ def killed_with_us() -> Callable[[], None]:
     # Loaded here: the forked child must not import anything.
     prctl = ctypes.CDLL(None).prctl
     return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def adopt_orphans() -> bool:
+    """From here on processes that our descendants leave behind are our children. False: not here.
+
+    Linux has it since 3.4.
+    """
+    if not LINUX:
+        return False
+    import ctypes
+
+    return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def dead_orphans() -> set[int]:
+    """Children that are dead and not reaped, and that nobody in this process can have started without meaning to:
+    they are of another session."""
+    try:
+        if not LINUX or os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return set()
+    except ChildProcessError:
+        return set()
+    ours, session = str(os.getpid()), str(os.getsid(0))
+    found = set()
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        state, parent, _, its_session, *_ = text_of(f"/proc/{pid}/stat").rpartition(")")[2].split() or [""] * 4
+        if state == "Z" and parent == ours and its_session != session:
+            found.add(int(pid))
+    return found
+
+
+def call_process(name: str) -> str:
+    """Have `ps` and `top` show this name, of 15 bytes at most, where that is possible. Returns what it was."""
+    before = text_of("/proc/self/comm")
+    try:
+        with open("/proc/self/comm", "w") as file:
+            file.write(name)
+    except OSError:
+        pass
+    return before
 
 
 def be_killed_first(by: int) -> None:
@@ -239,13 +278,13 @@ def peer_uid(peer: socket.socket) -> int:
     return int.from_bytes(peer.getsockopt(0, 0x001, 8)[4:8], sys.byteorder)
 
 
-def when_dead(process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+def when_dead(pid: int, loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
     """Call in the loop's thread once the process has died, reaped or not.
 
     Not the socket's end: a grandchild may hold that open.
     """
     if hasattr(os, "pidfd_open"):
-        fd = os.pidfd_open(process.pid)
+        fd = os.pidfd_open(pid)
 
         def readable() -> None:
             loop.remove_reader(fd)
@@ -257,7 +296,7 @@ def when_dead(process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop,
 
     def wait() -> None:
         # WNOWAIT leaves it unreaped, so that its group's number cannot be another's yet.
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         try:
             loop.call_soon_threadsafe(call)
         except RuntimeError:

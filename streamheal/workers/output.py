@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import Callable
-from typing import IO
 
 from streamheal import platform
 from streamheal.attempts import LOG_BYTES_MAX
@@ -40,16 +39,16 @@ class Tail:
 
 
 class OutputReader:
-    """Reads one pipe of a worker in the loop and hands it on by lines; long lines are cut."""
+    """Reads one pipe of a worker in the loop and hands it on by lines; long lines are cut. It closes the pipe."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, pipe: IO[bytes], line: Callable[[str], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, pipe: int, line: Callable[[str], None]) -> None:
         self._loop, self._pipe, self._line = loop, pipe, line
         self._rest = b""
         self._skipping = False  # the rest of a line that was cut
         self._open = True
         self._lines = 0
-        os.set_blocking(pipe.fileno(), False)
-        loop.add_reader(pipe.fileno(), self._readable)
+        os.set_blocking(pipe, False)
+        loop.add_reader(pipe, self._readable)
 
     def _readable(self) -> None:
         stop_at = self._lines + _LINES_A_TURN
@@ -64,7 +63,7 @@ class OutputReader:
 
     def read_all(self) -> None:
         """What was printed until now, and no more: whoever prints without end must not hold us here."""
-        left = platform.unread_bytes(self._pipe.fileno()) if self._open else 0
+        left = platform.unread_bytes(self._pipe) if self._open else 0
         chunks = []
         while left > 0 and (chunk := self._read(_READ_BYTES)):
             chunks.append(chunk)
@@ -74,7 +73,7 @@ class OutputReader:
     def _read(self, size: int) -> bytes:
         """Empty: there is nothing now, or never again."""
         try:
-            chunk = os.read(self._pipe.fileno(), size)
+            chunk = os.read(self._pipe, size)
         except (BlockingIOError, InterruptedError):
             return b""
         if not chunk:
@@ -111,9 +110,9 @@ class OutputReader:
             self._hand_on(self._rest)
             self._rest = b""
         self._stop()
-        self._pipe.close()
+        os.close(self._pipe)
 
     def _stop(self) -> None:
         if self._open:
             self._open = False
-            self._loop.remove_reader(self._pipe.fileno())
+            self._loop.remove_reader(self._pipe)

@@ -11,6 +11,7 @@ new process could even have started.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 
 from streamheal.errors import TargetError
@@ -18,10 +19,13 @@ from streamheal.records import Shard
 from streamheal.workers import wire
 from streamheal.workers.arena import Arena, Slot
 from streamheal.workers.cells import Cells
+from streamheal.workers.cgroups import Group
+from streamheal.workers.child.birth import Birth
 from streamheal.workers.deaths import BEGINNERS, OURS, Death, cause_of, how_it_died
 from streamheal.workers.facts import gather_facts
 from streamheal.workers.liveness import Liveness
 from streamheal.workers.memory import Memory, mib
+from streamheal.workers.nursery import Newborn, Nursery
 from streamheal.workers.places import Place, Places
 from streamheal.workers.port import Listener, Log, TargetFacts, WorkerOptions
 from streamheal.workers.process import LOOK_EVERY_S, Process
@@ -63,12 +67,14 @@ class WorkerPool:
         self.watchdog, self.liveness, self.memory = Watchdog(), Liveness(log), Memory(options, log)
         self.recycler = Recycler(self.memory, self.watchdog, log)
         self.cells = Cells(self, options.cells_max)
+        self.nursery = Nursery(log)
         self.batches = False
         self.loop: asyncio.AbstractEventLoop
         self._options, self._log = options, log
         self._arena = Arena()
         self._places = Places(options.workers)
         self._seats: dict[Process, dict[int, ShardSeat]] = {}
+        self._unborn = 0
         self._warming: set[Process] = set()
         self._warm: deque[Process] = deque()
         self._living: set[Process] = set()
@@ -87,18 +93,21 @@ class WorkerPool:
         self.loop = asyncio.get_running_loop()
         self._first = self.loop.create_future()
         self.memory.open()
-        process = self._spawn()
+        await self.nursery.open()
+        self._spawn()
         try:
             facts = await asyncio.wait_for(self._first, self.ready_s_max)
         except TimeoutError:
-            process.kill("import")
+            for process in self._warming:
+                process.kill("import")
             raise TargetError(
                 f"importing {self._options.target.partition(':')[0]} takes longer than {self.ready_s_max:.0f} s"
                 "   (TARGET)"
             ) from None
         if facts.error is not None:
             raise TargetError(facts.error)
-        if self.memory.each is not None and (used := process.status.anonymous_bytes or 0) > self.memory.each:
+        used = max((process.status.anonymous_bytes or 0 for process in self._warm), default=0)
+        if self.memory.each is not None and used > self.memory.each:
             raise TargetError(
                 f"once imported, {self._options.target} uses {mib(used)} MiB, and a worker may use no more than "
                 f"{mib(self.memory.each)} MiB   (--worker-memory)"
@@ -125,6 +134,7 @@ class WorkerPool:
         self._closing = True
         if self._tick is not None:
             self._tick.cancel()
+        self.nursery.close()
         processes = list(self._living)
         for process in processes:
             process.kill("close")
@@ -185,7 +195,7 @@ class WorkerPool:
             self._trouble_until = now + _TROUBLE_S
         wanted = self.cells.lacking + (2 if now < self._trouble_until else 1)
         wanted += sum(place.process is None and bool(place.seats) for place in self._places)
-        while len(self._warm) + len(self._warming) < wanted and len(self._warming) < _WARMING_MAX:
+        while (warming := len(self._warming) + self._unborn) < _WARMING_MAX and warming + len(self._warm) < wanted:
             if now < self._spares_from:
                 break
             self._spawn()
@@ -205,11 +215,25 @@ class WorkerPool:
             self.memory.begins(place.process)
             seat.sit(place.process, self._numbers)
 
-    def _spawn(self) -> Process:
-        process = Process(self, self._options, self._arena, self.loop, self.memory.new_group())
+    def _spawn(self) -> None:
+        options, group = self._options, self.memory.new_group()
+        birth = Birth(
+            parent=os.getpid(),
+            arena=self._arena.fd,
+            target=options.target,
+            ordering=options.ordering,
+            concurrency=options.concurrency,
+            deadline_s=options.deadline_s,
+            group=None if group is None else group.path,
+        )
+        self._unborn += 1
+        self.nursery.bear(birth, lambda newborn: self._born(newborn, group))
+
+    def _born(self, newborn: Newborn, group: Group | None) -> None:
+        self._unborn -= 1
+        process = Process(self, newborn, self.loop, group)
         self._living.add(process)
         self._warming.add(process)
-        return process
 
     # -- process.Owner ---------------------------------------------------------------------
 
@@ -336,6 +360,7 @@ class WorkerPool:
         now = self.loop.time()
         self.liveness.look(self._living, self.watchdog.step(now), now)
         self.memory.look(self._living)
+        self.nursery.look(now, ours={process.pid for process in self._living})
         for process, seats in list(self._seats.items()):
             if process.doomed is None:
                 self._look_at(process, list(seats.values()))

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
@@ -16,12 +14,9 @@ import msgspec
 from streamheal import platform
 from streamheal.attempts import TRACEBACK_BYTES_MAX, cut
 from streamheal.core.messages import At
-from streamheal.workers.arena import Arena
 from streamheal.workers.cgroups import Group
-from streamheal.workers.child.birth import Birth
-from streamheal.workers.journal import Journal
+from streamheal.workers.nursery import Newborn
 from streamheal.workers.output import OutputReader, Tail
-from streamheal.workers.port import WorkerOptions
 from streamheal.workers.wire import (
     PART_BYTES,
     Again,
@@ -38,7 +33,6 @@ from streamheal.workers.wire import (
 _DATAGRAM_MAX = PART_BYTES + 64
 # Messages taken at one go, so that one talkative worker does not keep the loop from the others.
 _MESSAGES_A_TURN = 256
-_PIPE_BYTES = 1 << 20
 _DUMP_BYTES = 1 << 20
 _DUMP_WAIT_S = 0.2
 _DUMP_GROWING_WAIT_S = 0.05  # it eats memory meanwhile
@@ -68,15 +62,6 @@ Doom = Literal[
     "stuck",  # was killed for something else, and does not die
     "close",
 ]
-
-# Our own modules are loaded before the working folder can offer others of their names.
-_BOOT = """
-import sys
-sys.path.append(sys.argv[1])
-from streamheal.workers.child.main import main
-main(sys.argv[2])
-"""
-_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 class Owner(Protocol):
@@ -111,12 +96,11 @@ class Process:
     def __init__(
         self,
         owner: Owner,
-        options: WorkerOptions,
-        arena: Arena,
+        newborn: Newborn,
         loop: asyncio.AbstractEventLoop,
         group: Group | None = None,
     ) -> None:
-        self.journal = Journal()
+        self._child, self.journal, self._sock, self._dump, *pipes = newborn
         self.facts: Facts | None = None
         self.doomed: Doom | None = None
         self.state: str | None = None
@@ -136,53 +120,18 @@ class Process:
         self._joiner = Joiner()
         self._outbox: deque[bytes] = deque()
         self._stack = ""
-        self._dump = platform.anonymous_file("dump", 0)
-        self._sock, theirs = platform.socket_pair()
-        self._sock.setblocking(False)
-        try:
-            self._popen = self._spawn(options, arena, theirs.fileno())
-        finally:
-            theirs.close()
         self.label = "spare"
         self.status = platform.ProcessStatus(self.pid)
         self._readers = [
             OutputReader(loop, pipe, lambda line, name=name: self._line(name, line))  # type: ignore[misc]  # mypy infers no lambda with defaults
-            for name, pipe in (("stdout", self._popen.stdout), ("stderr", self._popen.stderr))
-            if pipe is not None
+            for name, pipe in zip(("stdout", "stderr"), pipes, strict=True)
         ]
         loop.add_reader(self._sock.fileno(), self._readable)
-        platform.when_dead(self._popen, loop, self._died)
-
-    def _spawn(self, options: WorkerOptions, arena: Arena, sock: int) -> subprocess.Popen[bytes]:
-        birth = Birth(
-            parent=os.getpid(),
-            sock=sock,
-            arena=arena.fd,
-            journal=self.journal.fd,
-            dump=self._dump,
-            target=options.target,
-            ordering=options.ordering,
-            concurrency=options.concurrency,
-            deadline_s=options.deadline_s,
-            group=None if self.group is None else self.group.path,
-        )
-        popen = subprocess.Popen(
-            [sys.executable, "-P", "-c", _BOOT, _ROOT, msgspec.json.encode(birth).decode()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=(sock, arena.fd, self.journal.fd, self._dump),
-            start_new_session=True,
-            bufsize=0,
-        )
-        for pipe in (popen.stdout, popen.stderr):
-            assert pipe is not None
-            platform.widen_pipe(pipe.fileno(), _PIPE_BYTES)
-        return popen
+        platform.when_dead(self.pid, loop, self._died)
 
     @property
     def pid(self) -> int:
-        return self._popen.pid
+        return self._child.pid
 
     @property
     def name(self) -> str:
@@ -321,7 +270,7 @@ class Process:
 
     def _died(self) -> None:
         self._kill_group()  # what it started goes with it
-        self._popen.wait()
+        self._child.wait()
         if not self.dead.is_set():
             self.bury()
 
@@ -355,7 +304,7 @@ class Process:
 
     @property
     def signal_name(self) -> str | None:
-        code = self._popen.returncode
+        code = self._child.returncode
         if code is None or code >= 0 or -code == platform.DUMP_SIGNAL:
             return None
         try:
@@ -365,5 +314,5 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        code = self._popen.returncode
+        code = self._child.returncode
         return code if code is not None and code >= 0 else None

@@ -69,6 +69,7 @@ class ShardSeat(CautiousSeat):
         self._timer: asyncio.TimerHandle | None = None
         self._hook: Hook | None = None
         self._curious = self._halting = False
+        self._ran = 0  # records at once, when its process died
         super().__init__()
 
     # -- a place ---------------------------------------------------------------------------
@@ -88,7 +89,9 @@ class ShardSeat(CautiousSeat):
         self.process, self.number, self.stage = process, number, "initializing"
         self.began, self.due = self._pool.loop.time(), process.due_in(self._pool.initialize_s_max)
         lanes_max, limit, _ = self.start_as
-        self._send(wire.Take(number, self.shard.shard_id, self.shard.stream, lanes_max, limit, self.after))
+        shard = self.shard
+        self._send(wire.Take(number, shard.shard_id, shard.stream, lanes_max, limit, self.after, self._ran))
+        self._ran = 0
 
     def _send(self, message: wire.Message) -> None:
         if self.process is not None:
@@ -258,6 +261,7 @@ class ShardSeat(CautiousSeat):
         if self.process is None or self.stage not in ("in", "ending"):
             return Loss([], [], [])
         loss = self.books.lost(self.process.journal, self.unstated if self.unstated.owes else None)
+        self._ran = len(loss.running)
         for counted in loss.counted:
             self.listener.happened(SpanCounted(*counted))
         return loss

@@ -32,7 +32,7 @@ class Message(msgspec.Struct, array_like=True, tag=True):
 
 
 class Take(Message):
-    """Make a processor for this shard, and initialize it."""
+    """Make a processor for this shard, and initialize it. `ran`: so many records ran at once when a process died."""
 
     seat: int
     shard_id: str
@@ -40,6 +40,7 @@ class Take(Message):
     lanes_max: int | None = None
     limit: int | None = None
     after: tuple[str, int] | None = None
+    ran: int = 0
 
 
 class Give(Message):

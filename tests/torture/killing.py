@@ -120,6 +120,8 @@ class Victims:
         return running if self._book.begun_in(pid) else [(0, 0), (0, 0)]
 
     def _what(self, pid: int) -> str:
+        if called(pid) == "nursery":
+            return "nursery"
         if pid in self.workers:
             return "worker"
         return "cell" if pid in self._book.initialized else "spare"
@@ -157,6 +159,14 @@ def state(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
     except OSError:
         return "X"
+
+
+def called(pid: int) -> str:
+    """What `ps` calls it."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def command(pid: int) -> bytes:

@@ -54,7 +54,7 @@ class Blow(NamedTuple):
     could run; with no effects, so much time, wherever the host is by then.
 
     how     kill (-9), stop (SIGSTOP, and SIGCONT after `for_s`), term (SIGTERM), trouble (of a store or the state)
-    whom    host, worker, spare, cell, all; kcl: stub, daemon. Of trouble: what the AWS or disk does for `for_s`
+    whom    host, worker, spare, cell, nursery, all; kcl: stub, daemon. Of trouble: what the AWS or disk does
     """
 
     how: str
@@ -123,7 +123,7 @@ def make_kcl(seed: int, fleet: Plan) -> KclPlan:
     for _ in range(dice.choice([1, 1, 2, 3])):
         match dice.choice(["kill", "kill", "kill", "stop", "trouble"]):
             case "kill":
-                whom = dice.choice(["host", "daemon", "daemon", "stub", "stub", "worker", "cell", "spare"])
+                whom = dice.choice(["host", "daemon", "daemon", "stub", "stub", "worker", "cell", "spare", "nursery"])
                 blows.append(Blow("kill", whom, *_when(dice)))
             case "stop":
                 whom = dice.choice(["worker", "host", "daemon", "all"])
@@ -223,7 +223,7 @@ def _life(dice: random.Random, places: list[str], *, last: bool) -> Life:
 def _blows(dice: random.Random, places: list[str]) -> list[Blow]:
     match dice.choice(["kill", "kill", "kill", "stop", "trouble", "trouble"]):
         case "kill":
-            whom = dice.choice(["worker", "worker", "cell", "cell", "spare"])
+            whom = dice.choice(["worker", "worker", "cell", "cell", "spare", "nursery"])
             # Several in a row, sometimes.
             again = [Blow("kill", whom, 0, 0.02) for _ in range(dice.choice([0, 0, 0, 1]))]
             if whom == "worker" and dice.random() < 0.6:
@@ -231,7 +231,7 @@ def _blows(dice: random.Random, places: list[str]) -> list[Blow]:
                 again += [Blow("kill", "cell", 0, 0.02) for _ in range(dice.choice([1, 2]))]
             return [Blow("kill", whom, *_when(dice)), *again]
         case "stop":
-            whom = dice.choice(["worker", "spare", "cell", "host", "all"])
+            whom = dice.choice(["worker", "spare", "cell", "nursery", "host", "all"])
             return [Blow("stop", whom, *_when(dice), for_s=dice.choice([0.05, 0.2, 0.4, 1.6]))]
         case _:
             return [Blow("trouble", dice.choice(places), *_when(dice), for_s=dice.uniform(0.2, 1.5))]

@@ -128,6 +128,7 @@ async def test_a_shard_that_waits_for_a_process_begins_in_none_any_more(tmp_path
         ear, other = await stand.ear("shardId-1").start(), await stand.ear("shardId-2").start()
         await until(lambda: stand.pool._warm)
         assert ear.seat.process is not None
+        stand.pool._spares_from = float("inf")
         for process in (ear.seat.process, *stand.pool._warm):
             os.kill(process.pid, signal.SIGKILL)
         await until(lambda: other.of(WorkerDied) and not stand.pool._warm)
@@ -135,6 +136,7 @@ async def test_a_shard_that_waits_for_a_process_begins_in_none_any_more(tmp_path
         ear.seat.start(Start(None, None, 0.0))
         assert ear.seat.stage == "waiting"
         assert await halted(ear) == Halted()
+        stand.pool._spares_from = 0.0
         await other.start()
         assert not ear.up
         ear.seat.abandon()

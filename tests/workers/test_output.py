@@ -13,7 +13,7 @@ async def test_a_flood_of_lines_is_read_little_by_little_so_that_others_are_hear
     """40,000 lines lie there. The loop turns many times until they are handed on."""
     lines: list[str] = []
     read, write = os.pipe()
-    reader = OutputReader(asyncio.get_running_loop(), os.fdopen(read, "rb", 0), lines.append)
+    reader = OutputReader(asyncio.get_running_loop(), read, lines.append)
     os.write(write, b"\n" * 40_000)
     seen = [0]
     async with asyncio.timeout(20):
@@ -28,7 +28,7 @@ async def test_a_flood_of_lines_is_read_little_by_little_so_that_others_are_hear
 async def test_of_a_flood_that_must_be_read_at_once_the_end_is_kept() -> None:
     lines: list[str] = []
     read, write = os.pipe()
-    reader = OutputReader(asyncio.get_running_loop(), os.fdopen(read, "rb", 0), lines.append)
+    reader = OutputReader(asyncio.get_running_loop(), read, lines.append)
     os.write(write, b"".join(b"%d\n" % number for number in range(5_000)) + b"the l")
     reader.read_all()
     assert lines[:2] == ["… (4,000 lines are left out)", "4000"]

@@ -23,7 +23,7 @@ async def test_shards_are_dealt_out_to_the_least_loaded(tmp_path: Path) -> None:
         pids = [ear.seat.process.pid for ear in ears if ear.seat.process is not None]
         assert len(set(pids)) == 2
         assert sorted(pids.count(pid) for pid in set(pids)) == [2, 2]
-        assert set(pids) < set(stand.pids), "and a spare beside them"
+        await until(lambda: set(pids) < set(stand.pids))  # and a spare beside them
 
 
 async def test_initialize_is_called_with_the_shard_before_its_first_record(tmp_path: Path) -> None:

@@ -319,3 +319,24 @@ async def test_two_shards_share_a_worker_and_its_process(tmp_path: Path, code: s
             assert (await two.span_done(span)).held == ()
         assert len(stand.effects()) == 5 * 9 + 5 * 9 - len(one.of(Failed)) - sum(len(d.held) for d in one.of(SpanDone))
         assert two.of(Failed) == []
+
+
+async def test_after_a_death_as_many_lanes_begin_as_ran(tmp_path: Path) -> None:
+    """Four ran, and the next worker has four threads and its own when it begins. The first one had begun with one."""
+    code = """
+class App(RecordProcessor):
+    concurrency = 4
+    def process_record(self, record):
+        n = record.json()
+        effect(f"{n} {threading.active_count()}")
+        if n == 0:
+            while len(open("effects").readlines()) < 4: time.sleep(0.001)
+            os._exit(1)
+        if n < 4 and record.attempt == 1: time.sleep(60)
+"""
+    async with standing(tmp_path, code) as stand:
+        ear = await stand.ear(heal=True).start()
+        ear.bring(1, line(range(5)))
+        await ear.until(lambda: ear.open == 0)
+        assert stand.effects()[0] == "0 2"
+        assert "4 5" in stand.effects()

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from abc import ABCMeta
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -127,10 +128,12 @@ def _is_coroutine_function(found: Any) -> bool:
     return inspect.iscoroutinefunction(found) or inspect.iscoroutinefunction(type(found).__call__)
 
 
-def _check_makeable(found: type, name: str) -> None:
+def _check_makeable(found: Any, name: str) -> None:
     if inspect.isabstract(found):
         missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
         raise TargetError(f"{name} is abstract: {missing} not defined   {_SHAPE}")
+    if found.__init__ is object.__init__ and found.__new__ is object.__new__ and type(found) in (type, ABCMeta):
+        return  # as most are; to ask for the signature of that takes a millisecond
     try:
         inspect.signature(found).bind()
     except TypeError as error:

@@ -2,7 +2,7 @@
 
 Threads that only compute would fight over the interpreter, and each hand-over costs more than a
 small record. So one lane runs at first; for every lane that is still on the same record a
-millisecond later, one more is started.
+millisecond later, one more is started. After a death as many run at first as ran then.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _TICK_S = 0.001
 
 
 class Crew:
-    """The lanes of one shard: threads, made as they are needed."""
+    """The lanes of one shard: threads, made as they are needed. `first`: how many its first span is for."""
 
-    def __init__(self, lanes: Lanes, size: int, mutex: threading.Lock) -> None:
-        self.lanes, self.size = lanes, size
+    def __init__(self, lanes: Lanes, size: int, first: int, mutex: threading.Lock) -> None:
+        self.lanes, self.size, self.first = lanes, size, first
         self.current: list[Item | None] = []  # what each thread runs
         self.before: list[Item | None] = []  # what it ran a tick ago
         self.more = threading.Condition(mutex)
@@ -95,7 +95,10 @@ class Threads(Worker):
             self._dismiss(message.seat)
         for crew in self._crews.values():
             if crew.lanes.waiting and crew.idle == len(crew.current):
-                self._wake(crew, 1)
+                lanes = 1
+                if isinstance(message, wire.Give):
+                    lanes, crew.first = crew.first, 1
+                self._wake(crew, lanes)
 
     def _dismiss(self, seat: int) -> Crew:
         crew = self._crews.pop(seat)
@@ -117,7 +120,9 @@ class Threads(Worker):
             return
         with self._mutex:
             lanes = self.seated(take, handler)
-            self._crews[take.seat] = Crew(lanes, take.lanes_max or self.target.facts.concurrency, self._mutex)
+            size = take.lanes_max or self.target.facts.concurrency
+            crew = self._crews[take.seat] = Crew(lanes, size, max(1, take.ran), self._mutex)
+            self._wake(crew, take.ran)
 
     def _end(self, end: wire.End) -> None:
         began, failed = monotonic(), None

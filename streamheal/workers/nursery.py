@@ -1,0 +1,297 @@
+"""Where worker processes come from: forked from a process of ours, or each a new interpreter.
+
+    a nursery that answers    a few milliseconds, memory shared; never runs user code (`child/nursery.py`)
+    none, or one in trouble   executed: a tenth of a second, as everywhere but on Linux
+
+Whichever it was, the process is a child of the host, alone in its session, and has what the host gave it and
+nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Container
+from contextlib import suppress
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from streamheal import platform
+from streamheal.workers.child.birth import BORN, READY, Birth, Given
+from streamheal.workers.journal import Journal
+from streamheal.workers.port import Log
+
+_PIPE_BYTES = 1 << 20
+_ANSWER_BYTES = 64
+# A fork takes milliseconds, on the busiest machine a few hundred.
+_ANSWER_S_MAX = 1.0
+# The first process of all waits for it: executing that one instead would take as long.
+_READY_S_MAX = 2.0
+_END_S_MAX = 1.0
+# One that cannot live must not cost us more than this.
+_AGAIN_S = 1.0
+_ORPHANS_S = 1.0
+
+# Our own modules are loaded before the working folder can offer others of their names.
+_BOOT = """
+import sys
+sys.path.append(sys.argv[1])
+from streamheal.workers.child.main import main
+main(sys.argv[2])
+"""
+_NURSERY_BOOT = """
+import sys
+sys.path.append(sys.argv[1])
+from streamheal.workers.child.main import main
+from streamheal.workers.child.nursery import nurse
+main(nurse(sys.argv[2], sys.argv[3]))
+"""
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+class Child(Protocol):
+    """As `subprocess.Popen` has it."""
+
+    pid: int
+    returncode: int | None
+
+    def wait(self) -> int: ...
+
+
+class Newborn(NamedTuple):
+    """A process that was just born, and the host's side of what it was given."""
+
+    child: Child
+    journal: Journal
+    sock: socket.socket
+    dump: int
+    stdout: int
+    stderr: int
+
+
+class _Forked:
+    """A child that another process forked for us."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def wait(self) -> int:
+        if self.returncode is None:
+            try:
+                _, status = os.waitpid(self.pid, 0)
+            except ChildProcessError:
+                status = 0  # SIGCHLD is ignored here; `Popen` says the same then
+            self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+
+class _Unborn:
+    """What one process is to begin with. Made anew for each try: nobody else ever has the other ends."""
+
+    def __init__(self, birth: Birth) -> None:
+        self._birth = birth
+        self._journal = Journal()
+        self._sock, self._their_sock = platform.socket_pair()
+        self._sock.setblocking(False)
+        self._dump = platform.anonymous_file("dump", 0)
+        self._pipes = [os.pipe(), os.pipe()]
+        for read, _ in self._pipes:
+            platform.widen_pipe(read, _PIPE_BYTES)
+
+    def ask(self, nursery: socket.socket) -> None:
+        socket.send_fds(nursery, [msgspec.json.encode(self._birth)], self._given())
+
+    def forked(self, pid: int) -> Newborn:
+        with suppress(OSError):  # it is dead already, and we will hear of it
+            self._sock.send(BORN)
+        return self._newborn(_Forked(pid))
+
+    def executed(self) -> Newborn:
+        given = self._given()
+        birth = msgspec.structs.replace(self._birth, **given.kept)
+        return self._newborn(
+            subprocess.Popen(
+                [sys.executable, "-P", "-c", _BOOT, _ROOT, msgspec.json.encode(birth).decode()],
+                stdin=subprocess.DEVNULL,
+                stdout=given.stdout,
+                stderr=given.stderr,
+                pass_fds=tuple(given.kept.values()),
+                start_new_session=True,
+            )
+        )
+
+    def discard(self) -> None:
+        """Whatever comes of it finds nobody here, and ends."""
+        self._close_theirs()
+        self._sock.close()
+        self._journal.close()
+        for fd in (self._dump, *(read for read, _ in self._pipes)):
+            os.close(fd)
+
+    def _given(self) -> Given:
+        stdout, stderr = (write for _, write in self._pipes)
+        return Given(self._their_sock.fileno(), self._birth.arena, self._journal.fd, self._dump, stdout, stderr)
+
+    def _newborn(self, child: Child) -> Newborn:
+        self._close_theirs()
+        (stdout, _), (stderr, _) = self._pipes
+        return Newborn(child, self._journal, self._sock, self._dump, stdout, stderr)
+
+    def _close_theirs(self) -> None:
+        self._their_sock.close()
+        for _, write in self._pipes:
+            os.close(write)
+
+
+class _Asked(NamedTuple):
+    birth: Birth
+    unborn: _Unborn
+    then: Callable[[Newborn], None]
+
+
+class Nursery:
+    """Bears all worker processes of this host. Lives in one event loop."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._loop: asyncio.AbstractEventLoop
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._sock: socket.socket
+        self._ready = asyncio.Event()
+        self._asked: deque[_Asked] = deque()
+        self._given_up: list[subprocess.Popen[bytes]] = []
+        self._possible = False
+        self._again_at = self._orphans_at = 0.0
+        self._orphans: set[int] = set()
+
+    async def open(self) -> None:
+        """Start it. It may not be ready in the end, or never be: then processes are executed."""
+        self._loop = asyncio.get_running_loop()
+        self._possible = platform.adopt_orphans()
+        if self._possible:
+            self._start()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ready.wait(), _READY_S_MAX)
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._popen is None else self._popen.pid
+
+    def bear(self, birth: Birth, then: Callable[[Newborn], None]) -> None:
+        """A new worker process. `then` is called with it: now, or in some milliseconds; nobody waits here."""
+        unborn = _Unborn(birth)
+        if self._ready.is_set():
+            try:
+                unborn.ask(self._sock)
+            except OSError:
+                pass  # it is dead, and the next may be born by another
+            else:
+                asked = _Asked(birth, unborn, then)
+                self._asked.append(asked)
+                self._loop.call_later(_ANSWER_S_MAX, self._late, asked)
+                return
+        _execute(unborn, then)
+
+    def look(self, now: float, ours: Container[int]) -> None:
+        """At what is dead and nobody has asked for. `ours`: processes whose owner will."""
+        self._given_up = [popen for popen in self._given_up if popen.poll() is None]
+        if self._possible and self._popen is None and now >= self._again_at:
+            self._again_at = now + _AGAIN_S
+            self._start()
+        if now >= self._orphans_at:
+            self._orphans_at = now + _ORPHANS_S
+            self._bury_orphans(ours)
+
+    def close(self) -> None:
+        """Nobody is born any more, and who was about to be is not."""
+        self._possible = False
+        if self._popen is not None:
+            self._forget()
+        while self._asked:
+            self._asked.popleft().unborn.discard()
+        for popen in self._given_up:
+            with suppress(subprocess.TimeoutExpired):
+                popen.wait(_END_S_MAX)
+
+    # -- the process -------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        self._sock, theirs = platform.socket_pair()
+        self._sock.setblocking(False)
+        with theirs:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-P", "-c", _NURSERY_BOOT, _ROOT, str(theirs.fileno()), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        self._loop.add_reader(self._sock.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        try:
+            answer = self._sock.recv(_ANSWER_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            answer = b""
+        if not answer:
+            self._give_up("it died")
+        elif answer == READY:
+            self._ready.set()
+        else:
+            birth, unborn, then = self._asked.popleft()
+            if pid := int.from_bytes(answer, sys.byteorder):
+                then(unborn.forked(pid))
+            else:
+                unborn.discard()
+                _execute(_Unborn(birth), then)
+
+    def _late(self, asked: _Asked) -> None:
+        if asked in self._asked:
+            self._give_up("it does not answer")
+
+    def _give_up(self, why: str) -> None:
+        assert self._popen is not None
+        self._log.warning("nursery_lost", pid=self._popen.pid, why=why)
+        self._forget()
+        asked, self._asked = self._asked, deque()
+        for birth, unborn, then in asked:
+            unborn.discard()
+            _execute(_Unborn(birth), then)
+
+    def _forget(self) -> None:
+        assert self._popen is not None
+        self._popen.kill()
+        self._given_up.append(self._popen)
+        self._loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+        self._popen = None
+        self._ready.clear()
+
+    # -- what others leave behind --------------------------------------------------------------
+
+    def _bury_orphans(self, ours: Container[int]) -> None:
+        """Since we are their reaper. One that is still there at the next look has nobody who asks for it."""
+        started = {popen.pid for popen in self._given_up} | {self.pid}
+        found = {pid for pid in platform.dead_orphans() if pid not in ours and pid not in started}
+        for pid in found & self._orphans:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        self._orphans = found - self._orphans
+
+
+def _execute(unborn: _Unborn, then: Callable[[Newborn], None]) -> None:
+    try:
+        newborn = unborn.executed()
+    except OSError:
+        unborn.discard()
+        raise
+    then(newborn)
