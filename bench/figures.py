@@ -78,10 +78,11 @@ def small_lines_vs_kclpy(rounds: int) -> list[Figure]:
 
 
 def payload_lines(total: int, a_line: int, sick: Callable[[int], bytes | None], keys: int) -> Iterator[bytes]:
-    """Lines whose payloads say themselves whether they are sick."""
+    """Lines whose payloads say themselves whether they are sick. They are made before anything is timed."""
     import base64
     import json
 
+    lines = []
     for first in range(0, total, a_line):
         records = [
             {
@@ -93,7 +94,8 @@ def payload_lines(total: int, a_line: int, sick: Callable[[int], bytes | None], 
             }
             for number in range(first, min(first + a_line, total))
         ]
-        yield json.dumps({"action": "processRecords", "records": records}).encode() + b"\n"
+        lines.append(json.dumps({"action": "processRecords", "records": records}).encode() + b"\n")
+    return iter(lines)
 
 
 def _rate(
