@@ -32,9 +32,10 @@ def given(give: Give, books: Books, process: Process, seat: int) -> wire.Give | 
 def _in_its_slot(give: Give, books: Books, book: Book, process: Process, seat: int) -> wire.Give:
     slot = book.slot
     assert slot is not None, f"span {book.number} has given its slot back"
-    taken = book.states is not None or bool(give.hold or give.skip or give.queued)
+    states = book.states
+    taken = (states is not None and any(states)) or bool(give.hold or give.skip or give.queued)
     if taken:
-        states = book.states if book.states is not None else bytes(len(books.records(book)))
+        states = states if states is not None else bytes(len(books.records(book)))
         process.journal.take_over(slot.index, book.serial, states)
     return wire.Give(
         seat,
@@ -50,6 +51,7 @@ def _in_its_slot(give: Give, books: Books, book: Book, process: Process, seat: i
         give.skip,
         give.ask,
         tuple(sorted(book.keyless)),
+        None if taken or states is None else len(states),
     )
 
 

@@ -44,7 +44,8 @@ class Take(Message):
 
 
 class Give(Message):
-    """A span that lies in a slot. `taken`: the journal says what another worker left of it."""
+    """A span that lies in a slot. `taken`: the journal says what another worker left of it. `records`: how many
+    they are, of one that another has only counted."""
 
     seat: int
     span: int
@@ -59,6 +60,7 @@ class Give(Message):
     skip: tuple[int, ...] = ()
     ask: tuple[int, ...] = ()
     keyless: tuple[int, ...] = ()
+    records: int | None = None
 
 
 class Kept(msgspec.Struct, array_like=True):

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from streamheal.records import Dialect, Position
+from streamheal.records import Dialect, Position, Record
 from streamheal.workers import wire
 from streamheal.workers.arena import SLOT_BYTES
 from streamheal.workers.child.spans import Key, Lane, Span, Tickets
@@ -62,15 +62,11 @@ class GivenSpans:
         self._send = means.send
 
     def give(self, give: wire.Give) -> None:
-        """Decode a span in place, and line up what of it is open."""
-        start = give.slot * SLOT_BYTES
-        after = None if give.after is None else Position(int(give.after[0]), give.after[1])
-        span = Span(give.span)
-        records = span.records = self._decode(Dialect(give.dialect), self._arena[start : start + give.length], after)
-        n = span.n = len(records)
+        """Line up what of a span is open. It is decoded in place: at once, to count it, or when its turn comes."""
+        span = Span(give.span, lambda: self._read(give))
+        n = span.n = len(span.records) if give.records is None else give.records
         assert n <= RECORDS_MAX, f"{n} records in one batch"
         span.base, span.words = give.slot * PAGE + HEAD, give.slot * PAGE_WORDS
-        span.last = records[-1] if records else None
         span.able = n
         span.keyless.update(give.keyless)
         if give.taken:
@@ -87,6 +83,11 @@ class GivenSpans:
             self.spans.append(span)
         else:
             self.report(span)
+
+    def _read(self, give: wire.Give) -> list[Record]:
+        start = give.slot * SLOT_BYTES
+        after = None if give.after is None else Position(int(give.after[0]), give.after[1])
+        return self._decode(Dialect(give.dialect), self._arena[start : start + give.length], after)
 
     def _line_up(self, span: Span, give: wire.Give) -> None:
         """What a worker that died has left of it."""
@@ -105,7 +106,7 @@ class GivenSpans:
 
     def regive(self, regive: wire.Regive) -> None:
         """Line up known records of a span that was reported before."""
-        span = Span(regive.span)
+        span = Span(regive.span, list)
         span.tickets = {kept.nth: kept.ticket for kept in regive.records}
         span.known = set(span.tickets)
         span.hold = {kept.nth for kept in regive.records if kept.held}
@@ -148,13 +149,14 @@ class GivenSpans:
                     if other is span:
                         self._ticket(span, nth, tickets)
         self.report_clean(span, self._filtered(span), tuple(sorted(tickets.items())))
-        span.tickets, span.able, span.records = tickets, _REPORTED, []
+        span.tickets, span.able = tickets, _REPORTED
+        span.forget_records()
         span.known.update(tickets)
         if not tickets:
             del self._known[span.number]
 
     def report_clean(self, span: Span, filtered: int = 0, tickets: tuple[tuple[int, int], ...] = ()) -> None:
-        last = span.last
+        last = span.records[-1] if span.n else None
         self._send(
             wire.Finished(
                 self.seat,

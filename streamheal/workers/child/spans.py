@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from streamheal.records import Record
 from streamheal.workers.journal import HOST_TICKETS_FROM, TICKETS_AT
@@ -27,17 +27,17 @@ class Span:
     """
 
     __slots__ = (
-        "able", "again", "ask", "base", "began", "hold", "keyless", "known", "last", "n", "named", "number",
-        "records", "skip", "slow", "start", "tickets", "todo", "words",
+        "_read", "_records", "able", "again", "ask", "base", "began", "hold", "keyless", "known", "n", "named",
+        "number", "skip", "slow", "start", "tickets", "todo", "words",
     )  # fmt: skip
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, number: int, read: Callable[[], list[Record]]) -> None:
+        """`read`: decodes its records, as long as its slot is not another's."""
+        self.number, self._read = number, read
         self.base = self.words = self.n = self.able = self.start = 0
         self.began = 0.0
-        self.records: list[Record] = []
+        self._records: list[Record] | None = None
         self.todo: Iterator[tuple[int, Record]] = iter(())
-        self.last: Record | None = None
         self.known: set[int] = set()
         self.hold: set[int] = set()
         self.ask: set[int] = set()
@@ -47,6 +47,16 @@ class Span:
         self.tickets: dict[int, int] | None = None
         self.slow = False  # state bytes count, not CURRENT
         self.named = False  # some of `hold`, `ask` or `skip` may still be to come
+
+    @property
+    def records(self) -> list[Record]:
+        """All of them. After a death dozens of spans may wait here, and only one is needed at first."""
+        if self._records is None:
+            self._records = self._read()
+        return self._records
+
+    def forget_records(self) -> None:
+        self._records = []
 
     def as_told(self, nth: int, record: Record) -> Record:
         """The record as it is to run: what was told of it before its turn names the attempt."""
