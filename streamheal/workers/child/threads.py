@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 import threading
+from collections import deque
 
 from streamheal.workers import wire
 from streamheal.workers.child.lanes import Lanes
@@ -42,6 +43,7 @@ class Threads(Worker):
         super().__init__(site)
         self._mutex = threading.Lock()
         self._crews: dict[int, Crew] = {}
+        self._unstarted: deque[threading.Thread] = deque()
         self._runs = 0
         set_main(self.tail)
 
@@ -56,6 +58,7 @@ class Threads(Worker):
                 with self._mutex:
                     for crew in self._crews.values():
                         self._grow(crew)
+                self._start()
                 continue
             message = self.link.receive(wait=True)
             assert message is not None
@@ -73,7 +76,13 @@ class Threads(Worker):
         for _ in range(min(lanes - woken, crew.size - len(crew.current))):
             crew.current.append(None)
             number = len(crew.current) - 1
-            threading.Thread(target=self._thread, args=(crew, number), name=f"lane {number}", daemon=True).start()
+            lane = threading.Thread(target=self._thread, args=(crew, number), name=f"lane {number}", daemon=True)
+            self._unstarted.append(lane)
+
+    def _start(self) -> None:
+        """Without the mutex: each is waited for until it runs, and those before it have records to run meanwhile."""
+        while self._unstarted:
+            self._unstarted.popleft().start()
 
     # -- messages ------------------------------------------------------------------------
 
@@ -88,6 +97,7 @@ class Threads(Worker):
             case _:
                 with self._mutex:
                     self._obey(message)
+                self._start()
 
     def _obey(self, message: wire.ToWorker) -> None:
         self.obey(message)
@@ -121,8 +131,7 @@ class Threads(Worker):
         with self._mutex:
             lanes = self.seated(take, handler)
             size = take.lanes_max or self.target.facts.concurrency
-            crew = self._crews[take.seat] = Crew(lanes, size, max(1, take.ran), self._mutex)
-            self._wake(crew, take.ran)
+            self._crews[take.seat] = Crew(lanes, size, max(1, take.ran), self._mutex)
 
     def _end(self, end: wire.End) -> None:
         began, failed = monotonic(), None

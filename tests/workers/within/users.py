@@ -290,6 +290,7 @@ class Threaded(User):
                 for crew in self.crews():
                     if crew.may_grow:
                         self.worker._grow(crew)
+            self.worker._start()
         self.settle()
         if world.dice.random() < 0.3:
             world.check()
