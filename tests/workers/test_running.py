@@ -322,7 +322,7 @@ async def test_two_shards_share_a_worker_and_its_process(tmp_path: Path, code: s
 
 
 async def test_after_a_death_as_many_lanes_begin_as_ran(tmp_path: Path) -> None:
-    """Four ran. In the next worker no lane is ever added to those that begin: four records wait for one another there."""
+    """Four ran. In the next worker no lane is added to those that begin: four records wait for one another there."""
     code = """
 from streamheal.workers.child import threads
 class App(RecordProcessor):
