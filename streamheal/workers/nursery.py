@@ -33,8 +33,8 @@ _ANSWER_S_MAX = 1.0
 # The first process of all waits for it: executing that one instead would take as long.
 _READY_S_MAX = 2.0
 _END_S_MAX = 1.0
-# One that cannot live must not cost us more than this.
-_AGAIN_S = 1.0
+# One that cannot live here must not cost us much.
+_AGAIN_S_MIN, _AGAIN_S_MAX = 1.0, 60.0
 _ORPHANS_S = 1.0
 
 # Our own modules are loaded before the working folder can offer others of their names.
@@ -163,7 +163,9 @@ class Nursery:
         self._loop: asyncio.AbstractEventLoop
         self._popen: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket
-        self._ready = asyncio.Event()
+        self._ready = False
+        self._first_words = asyncio.Event()  # or the first one has died without
+        self._in_vain = 0  # so many have borne nobody, one after another
         self._asked: deque[_Asked] = deque()
         self._given_up: list[subprocess.Popen[bytes]] = []
         self._possible = False
@@ -177,7 +179,7 @@ class Nursery:
         if self._possible:
             self._start()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._ready.wait(), _READY_S_MAX)
+                await asyncio.wait_for(self._first_words.wait(), _READY_S_MAX)
 
     @property
     def pid(self) -> int | None:
@@ -186,7 +188,7 @@ class Nursery:
     def bear(self, birth: Birth, then: Callable[[Newborn], None]) -> None:
         """A new worker process. `then` is called with it: now, or in some milliseconds; nobody waits here."""
         unborn = _Unborn(birth)
-        if self._ready.is_set():
+        if self._ready:
             try:
                 unborn.ask(self._sock)
             except OSError:
@@ -202,7 +204,8 @@ class Nursery:
         """At what is dead and nobody has asked for. `ours`: processes whose owner will."""
         self._given_up = [popen for popen in self._given_up if popen.poll() is None]
         if self._possible and self._popen is None and now >= self._again_at:
-            self._again_at = now + _AGAIN_S
+            self._again_at = now + min(_AGAIN_S_MAX, _AGAIN_S_MIN * 2.0**self._in_vain)
+            self._in_vain += 1
             self._start()
         if now >= self._orphans_at:
             self._orphans_at = now + _ORPHANS_S
@@ -245,10 +248,12 @@ class Nursery:
         if not answer:
             self._give_up("it died")
         elif answer == READY:
-            self._ready.set()
+            self._ready = True
+            self._first_words.set()
         else:
             birth, unborn, then = self._asked.popleft()
             if pid := int.from_bytes(answer, sys.byteorder):
+                self._in_vain = 0
                 then(unborn.forked(pid))
             else:
                 unborn.discard()
@@ -274,7 +279,8 @@ class Nursery:
         self._loop.remove_reader(self._sock.fileno())
         self._sock.close()
         self._popen = None
-        self._ready.clear()
+        self._ready = False
+        self._first_words.set()
 
     # -- what others leave behind --------------------------------------------------------------
 

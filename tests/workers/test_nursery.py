@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from streamheal import platform
+from streamheal.workers import nursery
 from streamheal.workers.cgroups import Group
 from streamheal.workers.nursery import Newborn
 from tests.torture.killing import state
 from tests.whole.running import processes_in
 
-from .stand import Ear, Stand, line, numbers, standing, until
+from .stand import Ear, Log, Stand, line, numbers, standing, until
 
 pytestmark = pytest.mark.skipif(not platform.LINUX, reason="nobody is forked here")
 
@@ -33,7 +34,7 @@ def _nursery(stand: Stand) -> int:
 
 
 async def _ready(stand: Stand) -> None:
-    await until(stand.pool.nursery._ready.is_set)
+    await until(lambda: stand.pool.nursery._ready)
 
 
 async def _another(stand: Stand) -> str:
@@ -138,6 +139,26 @@ async def test_a_nursery_that_does_not_answer_is_not_waited_for(tmp_path: Path) 
         await _ready(stand)
         assert await _another(stand) == "_Forked"
         assert ear.deaths == []
+
+
+async def test_one_that_cannot_live_here_is_neither_waited_for_nor_tried_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nursery, "_NURSERY_BOOT", "raise SystemExit")
+    monkeypatch.setattr(nursery, "_READY_S_MAX", 1e6)
+    async with standing(tmp_path, HANDLE, "app:handle") as stand:
+        ear = await stand.ear().start()
+        ear.bring(1, line([0]))
+        await ear.span_done(1)
+    alone, tried_at = nursery.Nursery(Log()), []
+    await alone.open()
+    for now in range(10, 60):
+        alone.look(now, ours=())
+        if alone.pid is not None:
+            tried_at.append(now)
+        await until(lambda: alone.pid is None)
+    alone.close()
+    assert tried_at == [10, 11, 13, 17, 25, 41]
 
 
 async def test_whoever_is_born_too_late_runs_nothing(tmp_path: Path) -> None:
