@@ -222,6 +222,6 @@ class Ledger:
                 marks.append(behind if before is None else before)
                 if not span.again:
                     break
-            elif not span.again and span.last is not None:
+            if span.last is not None:
                 behind = span.last
         return reduce(least, marks) if marks else behind

@@ -154,6 +154,25 @@ def test_what_is_settled_behind_records_that_run_again_takes_no_watermark_back()
     assert ledger.watermark() == Position(7)
 
 
+def test_what_comes_behind_records_that_run_again_takes_no_watermark_back() -> None:
+    """7 to 10 run again, and 8 fails; all that came before 11, which has none before it in its span, is known to be
+    done but for those."""
+    ledger = Ledger()
+    ledger.open(0, 100)
+    ledger.report(0, 10, Position(10), 0)
+    ledger.open_again(RunsAgain(-1, 4, 40), Position(6))
+    ledger.count(-1, 4)
+    ledger.add(Case(Named(At(-1, 1), Position(8), Position(7), 1), Phase.WAITING))
+    ledger.report(-1, 4, Position(10), 0)
+    assert ledger.watermark() == Position(7)
+    ledger.open(1, 100)
+    ledger.count(1, 10)
+    ledger.add(Case(named(1, 0), Phase.WAITING))
+    assert ledger.watermark() == Position(7)
+    ledger.report(1, 10, Position(20), 0)
+    assert ledger.watermark() == Position(7)
+
+
 def test_spans_are_numbered_on_and_before_the_first_stands_minus_one() -> None:
     ledger = Ledger()
     assert (ledger.newest, ledger.passed_upto) == (-1, -1)
