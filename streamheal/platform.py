@@ -129,9 +129,9 @@ def killed_with_us() -> Callable[[], None]:
 def adopt_orphans() -> bool:
     """From here on processes that our descendants leave behind are our children. False: not here.
 
-    Linux has it since 3.4.
+    Linux has it since 3.4. Without /proc nobody would find them.
     """
-    if not LINUX:
+    if not LINUX or not os.path.isdir("/proc/self/task"):
         return False
     import ctypes
 

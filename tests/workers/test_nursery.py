@@ -233,3 +233,27 @@ async def test_nobody_outlives_a_host_that_dies_while_they_are_born(tmp_path: Pa
             host.kill()
             host.wait()
         await until(lambda: processes_in(tmp_path) == [])
+
+
+async def test_where_python_begins_with_threads_nobody_is_forked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Agents of monitoring do that. A fork would lack the thread, and never get the lock that it holds."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import threading\n"
+        "lock, held = threading.Lock(), threading.Event()\n"
+        "def hold():\n"
+        "    with lock: held.set(); threading.Event().wait(0.2)\n"
+        "    threading.Event().wait()\n"
+        "threading.Thread(target=hold, daemon=True).start(); held.wait()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    code = "import sitecustomize\nwith sitecustomize.lock: pass\ndef handle(record): effect(threading.active_count())"
+    async with standing(tmp_path, code, "app:handle") as stand:
+        ear = await stand.ear().start()
+        await _ready(stand)
+        assert await _another(stand) == "Popen"
+        ear.bring(1, line([1]))
+        await ear.span_done(1)
+        assert stand.effects() == ["2"]
+        assert stand.log.of("nursery_lost") == []
