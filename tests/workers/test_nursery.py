@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -233,6 +234,37 @@ async def test_nobody_outlives_a_host_that_dies_while_they_are_born(tmp_path: Pa
             host.kill()
             host.wait()
         await until(lambda: processes_in(tmp_path) == [])
+
+
+@pytest.mark.parametrize("forks", [True, False])
+async def test_where_no_process_can_be_started_the_next_try_may_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forks: bool
+) -> None:
+    """Here no descriptor is free for a while; too many processes, or no memory, come to the same."""
+    if not forks:
+        monkeypatch.setattr(platform, "adopt_orphans", lambda: False)
+    async with standing(tmp_path, HANDLE, "app:handle") as stand:
+        ear = await stand.ear(heal=True).start()
+        await until(lambda: stand.pool._warm)
+        before = len(os.listdir("/proc/self/fd"))
+        assert ear.seat.process is not None
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for free in range(8):
+            first_free = os.dup(0)
+            os.close(first_free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (first_free + free, hard))
+            try:
+                stand.pool._spawn()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert len(stand.log.of("process_not_started")) == 8
+        assert len(os.listdir("/proc/self/fd")) == before
+        await _bereave(stand, ear)
+        stand.pool._spares_from = 0.0
+        await until(lambda: stand.pool._warm)
+        ear.bring(1, line(range(5)))
+        await ear.span_done(1)
+        assert sorted(numbers(stand.effects())) == list(range(5))
 
 
 async def test_where_python_begins_with_threads_nobody_is_forked(
