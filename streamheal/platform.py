@@ -14,6 +14,7 @@ import sys
 import termios
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -129,9 +130,9 @@ def killed_with_us() -> Callable[[], None]:
 def adopt_orphans() -> bool:
     """From here on processes that our descendants leave behind are our children. False: not here.
 
-    Linux has it since 3.4.
+    Linux has it since 3.4. Without /proc nobody would find them.
     """
-    if not LINUX:
+    if not LINUX or not os.path.isdir("/proc/self/task"):
         return False
     import ctypes
 
@@ -144,11 +145,12 @@ def dead_orphans() -> set[int]:
     try:
         if not LINUX or os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return set()
-    except ChildProcessError:
+        processes = os.listdir("/proc")
+    except OSError:  # there are no children, or no descriptors to look by
         return set()
     ours, session = str(os.getpid()), str(os.getsid(0))
     found = set()
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
+    for pid in filter(str.isdecimal, processes):
         state, parent, _, its_session, *_ = text_of(f"/proc/{pid}/stat").rpartition(")")[2].split() or [""] * 4
         if state == "Z" and parent == ours and its_session != session:
             found.add(int(pid))
@@ -283,8 +285,11 @@ def when_dead(pid: int, loop: asyncio.AbstractEventLoop, call: Callable[[], None
 
     Not the socket's end: a grandchild may hold that open.
     """
-    if hasattr(os, "pidfd_open"):
+    try:
         fd = os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        pass  # not on this system, or no descriptor is free, or it is dead and reaped by the kernel
+    else:
 
         def readable() -> None:
             loop.remove_reader(fd)
@@ -296,7 +301,8 @@ def when_dead(pid: int, loop: asyncio.AbstractEventLoop, call: Callable[[], None
 
     def wait() -> None:
         # WNOWAIT leaves it unreaped, so that its group's number cannot be another's yet.
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        with suppress(ChildProcessError):  # where SIGCHLD is ignored the kernel reaps
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         try:
             loop.call_soon_threadsafe(call)
         except RuntimeError:

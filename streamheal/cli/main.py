@@ -11,6 +11,7 @@ Commands import what they need when they run, so that `--help` answers at once.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
@@ -61,6 +62,7 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and exit with its code."""
+    _begin()
     try:
         code = _run(arguments)
         # Written here, where a reader that has gone away can still be told from a bug.
@@ -71,6 +73,19 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = UNEXPECTED
     sys.exit(code)
+
+
+def _begin() -> None:
+    """Have what every program has, whatever whoever started us has closed or ignores: both are inherited."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # Else the next file that is opened would have this number: what goes to a worker, or a connection.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+            setattr(sys, name, open(fd, "w" if fd else "r", closefd=False))  # noqa: SIM115
+    # Where it is ignored nobody learns how a process ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _run(arguments: Sequence[str] | None) -> int:

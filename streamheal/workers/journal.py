@@ -81,7 +81,11 @@ class Journal:
 
     def __init__(self, fd: int | None = None) -> None:
         self.fd = platform.anonymous_file("journal", _SIZE) if fd is None else fd
-        self.map = mmap.mmap(self.fd, _SIZE)
+        try:
+            self.map = mmap.mmap(self.fd, _SIZE)
+        except OSError:  # it takes a descriptor of its own
+            os.close(self.fd)
+            raise
         platform.keep_out_of_dumps(self.map)
         self.marks = memoryview(self.map)
         self.words = self.marks.cast("Q")

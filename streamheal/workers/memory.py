@@ -93,6 +93,11 @@ class Memory:
             self._group_failed(f"{error.strerror}: {error.filename}")
             return None
 
+    def left(self, group: Group | None) -> None:
+        """Nobody is in it any more, or ever will be."""
+        if group is not None and self._groups is not None:
+            self._groups.died(group)
+
     def imported(self, process: Process) -> None:
         """It should be in its group by now."""
         lives = process.status.state not in ("", "Z", "X")
@@ -208,8 +213,7 @@ class Memory:
             elif kills > self._oom_kills:
                 self._oom_kills += 1
                 process.grew = _NO_MEMORY
-        if process.group is not None and self._groups is not None:
-            self._groups.died(process.group)
+        self.left(process.group)
 
 
 def _end(process: Process, why: str) -> None:

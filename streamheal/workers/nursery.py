@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Container
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -33,7 +33,7 @@ _ANSWER_S_MAX = 1.0
 # The first process of all waits for it: executing that one instead would take as long.
 _READY_S_MAX = 2.0
 _END_S_MAX = 1.0
-# One that cannot live here must not cost us much.
+# One that cannot live must not cost us more than this; each that has borne nobody doubles it.
 _AGAIN_S_MIN, _AGAIN_S_MAX = 1.0, 60.0
 _ORPHANS_S = 1.0
 
@@ -96,13 +96,23 @@ class _Unborn:
 
     def __init__(self, birth: Birth) -> None:
         self._birth = birth
-        self._journal = Journal()
-        self._sock, self._their_sock = platform.socket_pair()
-        self._sock.setblocking(False)
-        self._dump = platform.anonymous_file("dump", 0)
-        self._pipes = [os.pipe(), os.pipe()]
-        for read, _ in self._pipes:
-            platform.widen_pipe(read, _PIPE_BYTES)
+        self._pipes: list[tuple[int, int]] = []
+        with ExitStack() as made:
+            self._journal = Journal()
+            made.callback(self._journal.close)
+            self._sock, self._their_sock = platform.socket_pair()
+            made.callback(self._sock.close)
+            made.callback(self._their_sock.close)
+            self._sock.setblocking(False)
+            self._dump = platform.anonymous_file("dump", 0)
+            made.callback(os.close, self._dump)
+            for _ in ("stdout", "stderr"):
+                pipe = os.pipe()
+                self._pipes.append(pipe)
+                for fd in pipe:
+                    made.callback(os.close, fd)
+                platform.widen_pipe(pipe[0], _PIPE_BYTES)
+            self._made = made.pop_all()
 
     def ask(self, nursery: socket.socket) -> None:
         socket.send_fds(nursery, [msgspec.json.encode(self._birth)], self._given())
@@ -128,11 +138,7 @@ class _Unborn:
 
     def discard(self) -> None:
         """Whatever comes of it finds nobody here, and ends."""
-        self._close_theirs()
-        self._sock.close()
-        self._journal.close()
-        for fd in (self._dump, *(read for read, _ in self._pipes)):
-            os.close(fd)
+        self._made.close()
 
     def _given(self) -> Given:
         stdout, stderr = (write for _, write in self._pipes)
@@ -149,10 +155,14 @@ class _Unborn:
             os.close(write)
 
 
+# Who hears of a birth, or why there is none: too many processes or files, or no memory.
+Then = Callable[[Newborn | OSError], None]
+
+
 class _Asked(NamedTuple):
     birth: Birth
     unborn: _Unborn
-    then: Callable[[Newborn], None]
+    then: Then
 
 
 class Nursery:
@@ -163,13 +173,13 @@ class Nursery:
         self._loop: asyncio.AbstractEventLoop
         self._popen: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket
-        self._ready = False
-        self._first_words = asyncio.Event()  # or the first one has died without
-        self._in_vain = 0  # so many have borne nobody, one after another
+        self._ready = asyncio.Event()
+        self._heard = asyncio.Event()  # that it is ready, or dead
         self._asked: deque[_Asked] = deque()
         self._given_up: list[subprocess.Popen[bytes]] = []
         self._possible = False
         self._again_at = self._orphans_at = 0.0
+        self._again_s = _AGAIN_S_MIN
         self._orphans: set[int] = set()
 
     async def open(self) -> None:
@@ -178,34 +188,24 @@ class Nursery:
         self._possible = platform.adopt_orphans()
         if self._possible:
             self._start()
+        if self._popen is not None:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._first_words.wait(), _READY_S_MAX)
+                await asyncio.wait_for(self._heard.wait(), _READY_S_MAX)
 
     @property
     def pid(self) -> int | None:
         return None if self._popen is None else self._popen.pid
 
-    def bear(self, birth: Birth, then: Callable[[Newborn], None]) -> None:
+    def bear(self, birth: Birth, then: Then) -> None:
         """A new worker process. `then` is called with it: now, or in some milliseconds; nobody waits here."""
-        unborn = _Unborn(birth)
-        if self._ready:
-            try:
-                unborn.ask(self._sock)
-            except OSError:
-                pass  # it is dead, and the next may be born by another
-            else:
-                asked = _Asked(birth, unborn, then)
-                self._asked.append(asked)
-                self._loop.call_later(_ANSWER_S_MAX, self._late, asked)
-                return
-        _execute(unborn, then)
+        if not (self._ready.is_set() and self._ask(birth, then)):
+            _execute(birth, then)
 
     def look(self, now: float, ours: Container[int]) -> None:
         """At what is dead and nobody has asked for. `ours`: processes whose owner will."""
         self._given_up = [popen for popen in self._given_up if popen.poll() is None]
         if self._possible and self._popen is None and now >= self._again_at:
-            self._again_at = now + min(_AGAIN_S_MAX, _AGAIN_S_MIN * 2.0**self._in_vain)
-            self._in_vain += 1
+            self._again_at = now + self._again_s
             self._start()
         if now >= self._orphans_at:
             self._orphans_at = now + _ORPHANS_S
@@ -225,18 +225,39 @@ class Nursery:
     # -- the process -------------------------------------------------------------------------
 
     def _start(self) -> None:
-        self._sock, theirs = platform.socket_pair()
-        self._sock.setblocking(False)
-        with theirs:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-P", "-c", _NURSERY_BOOT, _ROOT, str(theirs.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
-        self._loop.add_reader(self._sock.fileno(), self._readable)
+        """If that is not possible now, it may be when we next look."""
+        with ExitStack() as made, suppress(OSError):
+            sock, theirs = platform.socket_pair()
+            made.callback(sock.close)
+            with theirs:
+                self._popen = subprocess.Popen(
+                    [sys.executable, "-P", "-c", _NURSERY_BOOT, _ROOT, str(theirs.fileno()), str(os.getpid())],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                )
+            made.pop_all()
+            sock.setblocking(False)
+            self._sock = sock
+            self._loop.add_reader(sock.fileno(), self._readable)
+
+    def _ask(self, birth: Birth, then: Then) -> bool:
+        """Whether it has been asked."""
+        try:
+            unborn = _Unborn(birth)
+        except OSError:
+            return False
+        try:
+            unborn.ask(self._sock)
+        except OSError:
+            unborn.discard()  # it is dead, and the next may be born by another
+            return False
+        asked = _Asked(birth, unborn, then)
+        self._asked.append(asked)
+        self._loop.call_later(_ANSWER_S_MAX, self._late, asked)
+        return True
 
     def _readable(self) -> None:
         try:
@@ -248,16 +269,16 @@ class Nursery:
         if not answer:
             self._give_up("it died")
         elif answer == READY:
-            self._ready = True
-            self._first_words.set()
+            self._ready.set()
+            self._heard.set()
         else:
             birth, unborn, then = self._asked.popleft()
             if pid := int.from_bytes(answer, sys.byteorder):
-                self._in_vain = 0
+                self._again_s = _AGAIN_S_MIN
                 then(unborn.forked(pid))
             else:
                 unborn.discard()
-                _execute(_Unborn(birth), then)
+                _execute(birth, then)
 
     def _late(self, asked: _Asked) -> None:
         if asked in self._asked:
@@ -267,10 +288,12 @@ class Nursery:
         assert self._popen is not None
         self._log.warning("nursery_lost", pid=self._popen.pid, why=why)
         self._forget()
+        self._heard.set()
+        self._again_s = min(_AGAIN_S_MAX, 2 * self._again_s)
         asked, self._asked = self._asked, deque()
         for birth, unborn, then in asked:
             unborn.discard()
-            _execute(_Unborn(birth), then)
+            _execute(birth, then)
 
     def _forget(self) -> None:
         assert self._popen is not None
@@ -279,8 +302,7 @@ class Nursery:
         self._loop.remove_reader(self._sock.fileno())
         self._sock.close()
         self._popen = None
-        self._ready = False
-        self._first_words.set()
+        self._ready.clear()
 
     # -- what others leave behind --------------------------------------------------------------
 
@@ -294,10 +316,16 @@ class Nursery:
         self._orphans = found - self._orphans
 
 
-def _execute(unborn: _Unborn, then: Callable[[Newborn], None]) -> None:
+def _execute(birth: Birth, then: Then) -> None:
+    try:
+        unborn = _Unborn(birth)
+    except OSError as error:
+        then(error)
+        return
     try:
         newborn = unborn.executed()
-    except OSError:
+    except OSError as error:
         unborn.discard()
-        raise
-    then(newborn)
+        then(error)
+    else:
+        then(newborn)

@@ -229,11 +229,30 @@ class WorkerPool:
         self._unborn += 1
         self.nursery.bear(birth, lambda newborn: self._born(newborn, group))
 
-    def _born(self, newborn: Newborn, group: Group | None) -> None:
+    def _born(self, newborn: Newborn | OSError, group: Group | None) -> None:
         self._unborn -= 1
+        if isinstance(newborn, OSError):
+            self._not_born(newborn, group)
+            return
         process = Process(self, newborn, self.loop, group)
         self._living.add(process)
         self._warming.add(process)
+
+    def _not_born(self, error: OSError, group: Group | None) -> None:
+        """Whoever waits for a process waits on: what is lacking now may be there soon."""
+        self.memory.left(group)
+        why = f"no process can be started: {error.strerror}"
+        if self._first is not None and not self._first.done():
+            self._first.set_result(wire.Facts(error=why))
+        elif not self._closing:
+            self._log.warning("process_not_started", why=why, again_in_s=self._put_off())
+
+    def _put_off(self) -> float:
+        """In how many seconds there is another try."""
+        wait_s = min(_SPARE_RETRY_S_MAX, _SPARE_RETRY_S_MIN * 2.0**self._spare_failures)
+        self._spare_failures += 1
+        self._spares_from = self.loop.time() + wait_s
+        return wait_s
 
     # -- process.Owner ---------------------------------------------------------------------
 
@@ -267,12 +286,8 @@ class WorkerPool:
 
     def _spare_failed(self, process: Process, why: str) -> None:
         process.kill("spare failed")
-        if not self._opened:
-            return
-        wait_s = min(_SPARE_RETRY_S_MAX, _SPARE_RETRY_S_MIN * 2.0**self._spare_failures)
-        self._spare_failures += 1
-        self._spares_from = self.loop.time() + wait_s
-        self._log.warning("spare_died", pid=process.pid, why=why, again_in_s=wait_s)
+        if self._opened and not self._closing:
+            self._log.warning("spare_died", pid=process.pid, why=why, again_in_s=self._put_off())
 
     def printed(self, process: Process, stream_name: str, line: str) -> None:
         # What a processor masks is masked in the worker; lines as they come are not.

@@ -187,3 +187,20 @@ def test_what_nobody_expected_is_told_in_the_log_with_its_traceback(folder: Path
 
 def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_whoever_starts_it_may_have_closed_what_every_program_has(closed: str) -> None:
+    """As a daemon's starter does. What is opened next must not be taken for what a program prints to."""
+    script = f'exec "$0" -m streamheal --version {closed}'
+    assert subprocess.run(["sh", "-c", script, sys.executable], check=False, timeout=60).returncode == 0
+
+
+def test_how_a_process_ends_is_known_where_the_starter_does_not_care() -> None:
+    code = (
+        "import signal, subprocess, sys; from streamheal.cli import main\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "main._begin()\n"
+        "sys.exit(subprocess.call('exit 7', shell=True))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 7

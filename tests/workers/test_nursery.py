@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def _nursery(stand: Stand) -> int:
 
 
 async def _ready(stand: Stand) -> None:
-    await until(lambda: stand.pool.nursery._ready)
+    await until(stand.pool.nursery._ready.is_set)
 
 
 async def _another(stand: Stand) -> str:
@@ -158,7 +159,7 @@ async def test_one_that_cannot_live_here_is_neither_waited_for_nor_tried_all_the
             tried_at.append(now)
         await until(lambda: alone.pid is None)
     alone.close()
-    assert tried_at == [10, 11, 13, 17, 25, 41]
+    assert tried_at == [10, 12, 16, 24, 40]
 
 
 async def test_whoever_is_born_too_late_runs_nothing(tmp_path: Path) -> None:
@@ -254,3 +255,58 @@ async def test_nobody_outlives_a_host_that_dies_while_they_are_born(tmp_path: Pa
             host.kill()
             host.wait()
         await until(lambda: processes_in(tmp_path) == [])
+
+
+@pytest.mark.parametrize("forks", [True, False])
+async def test_where_no_process_can_be_started_the_next_try_may_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forks: bool
+) -> None:
+    """Here no descriptor is free for a while; too many processes, or no memory, come to the same."""
+    if not forks:
+        monkeypatch.setattr(platform, "adopt_orphans", lambda: False)
+    async with standing(tmp_path, HANDLE, "app:handle") as stand:
+        ear = await stand.ear(heal=True).start()
+        await until(lambda: stand.pool._warm)
+        before = len(os.listdir("/proc/self/fd"))
+        assert ear.seat.process is not None
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        for free in range(8):
+            first_free = os.dup(0)
+            os.close(first_free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (first_free + free, hard))
+            try:
+                stand.pool._spawn()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert len(stand.log.of("process_not_started")) == 8
+        assert len(os.listdir("/proc/self/fd")) == before
+        await _bereave(stand, ear)
+        stand.pool._spares_from = 0.0
+        await until(lambda: stand.pool._warm)
+        ear.bring(1, line(range(5)))
+        await ear.span_done(1)
+        assert sorted(numbers(stand.effects())) == list(range(5))
+
+
+async def test_where_python_begins_with_threads_nobody_is_forked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Agents of monitoring do that. A fork would lack the thread, and never get the lock that it holds."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import threading\n"
+        "lock, held = threading.Lock(), threading.Event()\n"
+        "def hold():\n"
+        "    with lock: held.set(); threading.Event().wait(0.2)\n"
+        "    threading.Event().wait()\n"
+        "threading.Thread(target=hold, daemon=True).start(); held.wait()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    code = "import sitecustomize\nwith sitecustomize.lock: pass\ndef handle(record): effect(threading.active_count())"
+    async with standing(tmp_path, code, "app:handle") as stand:
+        ear = await stand.ear().start()
+        await _ready(stand)
+        assert await _another(stand) == "Popen"
+        ear.bring(1, line([1]))
+        await ear.span_done(1)
+        assert stand.effects() == ["2"]
+        assert stand.log.of("nursery_lost") == []

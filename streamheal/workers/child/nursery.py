@@ -65,9 +65,13 @@ def _fork(born: mmap.mmap) -> bool:
     """Whether this is the new process. In the nursery its pid is in `born`, or 0."""
     born[:] = bytes(_PID_BYTES)
     try:
+        # What a `sitecustomize` starts, as agents of monitoring do, would be missing in a fork, and the locks that
+        # it holds would never be released there.
+        if len(os.listdir("/proc/self/task")) > 1:
+            return False
         between = os.fork()
     except OSError:
-        return False  # too many processes, or no memory
+        return False  # too many processes or files, or no memory
     if between:
         with suppress(ChildProcessError):  # where SIGCHLD is ignored there is nothing to be had, but it was waited for
             os.waitpid(between, 0)
