@@ -29,7 +29,8 @@ from streamheal.core.messages import (
 from streamheal.records import Dialect, Position, Record, Shard
 from streamheal.workers import wire
 from streamheal.workers.arena import Slot
-from streamheal.workers.books import Book, Books, Loss
+from streamheal.workers.book import Book
+from streamheal.workers.books import Books, Loss
 from streamheal.workers.deaths import BEGINNERS, NOBODYS, OURS, Death, death_attempt, raised_attempt
 from streamheal.workers.frames import task_title
 from streamheal.workers.giving import given
