@@ -70,7 +70,7 @@ class ShardSeat(CautiousSeat):
         self._timer: asyncio.TimerHandle | None = None
         self._hook: Hook | None = None
         self._curious = self._halting = False
-        self._ran = 0  # records at once, when its process died
+        self._ran = 0  # so many records ran when the last process died
         super().__init__()
 
     # -- a place ---------------------------------------------------------------------------
