@@ -238,11 +238,7 @@ class ShardSeat(CautiousSeat):
         if failure.since is not None and failure.until is not None:
             self.listener.happened(Witnessed(failure.since, failure.until))
         event = Failed(
-            known.named,
-            Cause[failure.cause],
-            failure.began,
-            failure.ended,
-            retry_after_s=failure.retry_after_s,
+            known.named, Cause[failure.cause], failure.began, failure.ended, retry_after_s=failure.retry_after_s
         )
         self.listener.happened(event, attempt, failure.masked)
         if not self._curious:
