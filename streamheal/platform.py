@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import asyncio
 
 LINUX = sys.platform == "linux"
-# Elsewhere nobody says cheaply what a process alone uses.
+# Elsewhere nobody says cheaply what a process uses without the arena.
 WATCHES_MEMORY = LINUX
 
 # Asks a worker for its stack. A real-time signal, because programs use those least; macOS has none.
@@ -140,8 +140,10 @@ def adopt_orphans() -> bool:
 
 
 def dead_orphans() -> set[int]:
-    """Children that are dead and not reaped, and that nobody in this process can have started without meaning to:
-    they are of another session."""
+    """Children of another session than ours that are dead and not reaped.
+
+    Dead children of our own session may be a `subprocess.run` of some library's, which is about to reap them.
+    """
     try:
         if not LINUX or os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return set()
@@ -201,7 +203,8 @@ class ProcessStatus:
 
     @property
     def anonymous_bytes(self) -> int | None:
-        """What only this process uses. All that is resident would count the shared arena, in every process again."""
+        """Without the arena, which all share: it would count in every process again. What it still has in common with
+        whom it was forked from does count."""
         found = self._read(1).split()
         return (int(found[1]) - int(found[2])) * mmap.PAGESIZE if found else None
 

@@ -11,15 +11,15 @@ lane "again" (`Retry`) or "go on" (`Settle`). Nothing can overtake.
     worker ── Stated ───────►   statements.py  how far the processor says that it is done
     worker ── WorkerDied ───► deaths.py    who runs alone from then on
     state  ── what hosts that died had marked ──► caution.py   whether to be cautious, and how long
-           ── Failed ───────► trouble.py   whom to ask, whom to try again, and when
-           ── Witnessed ────►   case.py      one record in trouble
+           ── Failed ───────► weighing.py  what that says of the records in trouble
+           ── Witnessed ────►   case.py      one of them
                                 blame.py     who is to blame: the record, or the world
                                 outage.py    different records fail, and none succeeds: pause
                                 patience.py  nobody is left to ask
+    time ───────────────────► trouble.py   what has become due: whom to try again, alone, at last to judge
     other shards ───────────► host.py      what one shard cannot know
 
-`on_poison = "park"` (a third word about the head of a lane: "aside from here") will be a file
-of its own beside these; a key that is set aside goes through it instead of `Settle`.
+`on_poison = "park"`, a third word about the head of a lane ("aside from here"), will be a file beside these.
 """
 
 from __future__ import annotations
@@ -97,8 +97,7 @@ class Healer:
         self.shard_id = shard_id
         self.ledger = Ledger()
         self.over = False
-        self._policy = policy
-        self._host = host
+        self._policy, self._host = policy, host
         self._trouble = Trouble(shard_id, policy, host, self.ledger, doubt)
         self._progress = Progress(policy, self.ledger)
         self._spot = Spot(policy, starts, marked, explained)

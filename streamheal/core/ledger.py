@@ -23,11 +23,11 @@ class Span:
         cases: Records known by themselves, by their place; None: settled.
         again: Its records come from other spans, to run again: `last` is where the ledger stood without it.
         first_open: Before this record all but cases is settled, although the span is not reported.
-        first_known: What `first` has found; None: to be looked for anew.
+        first_found: What `first` has found, until a record is known or settled here; None: to be looked for.
     """
 
     __slots__ = (
-        "again", "cases", "first_known", "first_open", "last", "left", "number", "records", "reported", "size",
+        "again", "cases", "first_found", "first_open", "last", "left", "number", "records", "reported", "size",
     )  # fmt: skip
 
     def __init__(self, number: int, size: int) -> None:
@@ -38,16 +38,16 @@ class Span:
         self.reported = self.again = False
         self.cases: dict[int, Case | None] = {}
         self.first_open: Named | None = None
-        self.first_known: Case | Named | None = None
+        self.first_found: Case | Named | None = None
 
     def first(self) -> Case | Named:
         """The first open record, where that is known: everything before it is settled."""
-        if self.first_known is None:
+        if self.first_found is None:
             opens: list[Case | Named] = [case for case in self.cases.values() if case is not None]
             if self.first_open is not None:
                 opens.append(self.first_open)
-            self.first_known = min(opens, key=_place)
-        return self.first_known
+            self.first_found = min(opens, key=_place)
+        return self.first_found
 
 
 class Ledger:
@@ -133,7 +133,7 @@ class Ledger:
     def halted(self, first_open: Named) -> None:
         """Nothing runs any more, and nothing before this record is open, but for cases."""
         span = self.spans[first_open.at.span]
-        span.first_open, span.first_known = first_open, None
+        span.first_open, span.first_found = first_open, None
 
     def case(self, at: At) -> Case | None:
         span = self.spans.get(at.span)
@@ -153,7 +153,7 @@ class Ledger:
         assert span.records is not None, f"{case.at} named before its span was counted"
         assert case.at.nth < span.records, f"{case.at} named, of {span.records} records"
         assert case.at.nth not in span.cases, f"{case.at} is known already"
-        span.cases[case.at.nth], span.first_known = case, None
+        span.cases[case.at.nth], span.first_found = case, None
         return case
 
     def settle_done(self, case: Case) -> None:
@@ -171,7 +171,7 @@ class Ledger:
     def _settle(self, case: Case) -> None:
         span = self.spans[case.at.span]
         assert span.cases[case.at.nth] is case, f"{case.at} settled twice"
-        span.cases[case.at.nth] = span.first_known = None
+        span.cases[case.at.nth] = span.first_found = None
         span.left -= 1
         self.in_flight -= 1
         if span.reported:

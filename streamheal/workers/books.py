@@ -1,79 +1,23 @@
 """What the host keeps of one shard's spans: where their bytes are, and who of them is known.
 
-Nothing here talks to a process; what its journal says is read, and clamped to what can be.
+Nothing here talks to a process; what its journal says is read, a span at a time (`book.py`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
 from streamheal.core.messages import At, Halted, Named, SpanDone, WorkerDied
-from streamheal.records import Dialect, Position, Record
+from streamheal.records import Position, Record
 from streamheal.workers import wire
 from streamheal.workers.arena import Slot
+from streamheal.workers.book import Book, Known
 from streamheal.workers.decode import decoder, plain
-from streamheal.workers.journal import DONE, FILTERED, OPEN, RUNNING, TICKETS_AT, Journal, state_mark
-
-_ARRIVAL = re.compile(rb'pproximateArrivalTimestamp"\s*:\s*([0-9.eE+]+)')
-_MILLISECONDS_FROM = 1e11
+from streamheal.workers.journal import DONE, FILTERED, OPEN, Journal
 
 _SETTLED = bytes(state in (DONE, FILTERED) for state in range(256))
 _DONE = bytes((DONE,))
-_OPEN_AGAIN = bytes(state if state in (DONE, FILTERED) else OPEN for state in range(256))
-
-
-class Known:
-    """A record that the core knows by itself.
-
-    `in_hand`: the core's to decide about; its lane is blocked, and old marks of it say nothing.
-    `ticket`: where it is marked once its span is reported. `yields`: how often it was ended alone
-    to make room for others.
-    """
-
-    __slots__ = ("done", "in_hand", "named", "record", "ticket", "yields")
-
-    def __init__(self, named: Named, record: Record) -> None:
-        self.named, self.record = named, record
-        self.ticket: int | None = None
-        self.in_hand = False
-        self.done = False
-        self.yields = 0
-
-
-class Book:
-    """One span, until nothing of it is open.
-
-    Attributes:
-        serial: Names this use of its slot in journals.
-        slot: None once the span has been reported.
-        records: Decoded here, which only trouble makes necessary.
-        states: What a dead worker left; None where none has begun it.
-        before: What of it the last one to die had been given as done by others.
-        given: To the process that the shard is in now.
-        keyless: Places of records whose process died or hung while they were asked for their key: they go by
-            their partition key from then on.
-    """
-
-    __slots__ = (
-        "after", "arrived", "before", "counted", "dialect", "given", "keyless", "known", "length", "number", "records",
-        "serial", "slot", "states",
-    )  # fmt: skip
-
-    def __init__(
-        self, number: int, *, serial: int, slot: Slot, length: int, dialect: Dialect, after: Position | None
-    ) -> None:
-        self.number, self.serial = number, serial
-        self.slot: Slot | None = slot
-        self.length, self.dialect, self.after = length, dialect, after
-        self.records: list[Record] | None = None
-        self.states: bytes | None = None
-        self.before = b""
-        self.counted = self.given = False
-        self.known: dict[int, Known] = {}
-        self.keyless: set[int] = set()
-        self.arrived: float | None = None
 
 
 class Loss(NamedTuple):
@@ -162,7 +106,7 @@ class Books:
         book = self.spans[done.span]
         slot = book.slot
         assert slot is not None, f"span {done.span} is reported twice"
-        unmarked = self._unmarked(journal, book, done) if journal is not None else 0
+        unmarked = book.unmarked(journal, done) if journal is not None else 0
         held = []
         for nth, ticket in done.tickets:
             new = nth not in book.known
@@ -172,7 +116,7 @@ class Books:
                 held.append(known.named)
         book.counted = True
         if done.tickets:
-            self._arrived(book)
+            book.when_arrived()  # its bytes go with the slot
         book.slot = book.states = book.records = None
         book.known = {nth: known for nth, known in book.known.items() if not known.done}
         if not book.known:
@@ -217,17 +161,8 @@ class Books:
 
     def arrival(self) -> float | None:
         """Unix time at which the oldest record still kept arrived, as far as known."""
-        arrivals = [arrived for book in self.spans.values() if (arrived := self._arrived(book)) is not None]
+        arrivals = [arrived for book in self.spans.values() if (arrived := book.when_arrived()) is not None]
         return min(arrivals, default=None)
-
-    def _arrived(self, book: Book) -> float | None:
-        """The first record's arrival stands for its span's: it is read from the bytes, without decoding them."""
-        if book.arrived is None and book.slot is not None:
-            found = _ARRIVAL.search(book.slot.view[: book.length])
-            if found is not None:
-                value = float(found[1])
-                book.arrived = value / 1000 if value > _MILLISECONDS_FROM else value
-        return book.arrived
 
     @property
     def able(self) -> bool:
@@ -241,43 +176,10 @@ class Books:
 
     def marked_done(self, journal: Journal) -> int:
         """Records marked done that nobody has heard of."""
-        return sum(self._marked_done(journal, book) for book in self.spans.values())
-
-    def _marked_done(self, journal: Journal, book: Book) -> int:
-        if book.slot is None or not (book.given and book.counted):
-            return 0
-        page = journal.page(book.slot.index, book.serial)
-        if page is None:
-            return 0
-        return page.states.count(DONE) - sum(page.states[nth] == DONE for nth in book.known if nth < page.records)
-
-    def _unmarked(self, journal: Journal, book: Book, done: wire.Finished) -> int:
-        assert book.slot is not None
-        if not done.records or journal.all_done(book.slot.index, book.serial, done.records):
-            return 0
-        page = journal.page(book.slot.index, book.serial)
-        states = b"" if page is None else page.states
-        by_themselves = {*book.known, *(nth for nth, _ in done.tickets)}
-        settled = states.count(DONE) + states.count(FILTERED)
-        of_known = sum(states[nth] in (DONE, FILTERED) for nth in by_themselves if nth < len(states))
-        return max(0, done.records - len(by_themselves) - (settled - of_known))
+        return sum(book.marked_done(journal) for book in self.spans.values())
 
     def running(self, journal: Journal) -> list[At]:
-        found = []
-        for book in self.spans.values():
-            if not book.given:
-                continue
-            if book.slot is not None:
-                for nth in journal.running_now(book.slot.index, book.serial):
-                    known = book.known.get(nth)
-                    if known is None or not (known.in_hand or known.done):
-                        found.append(At(book.number, nth))
-                continue
-            for nth, known in book.known.items():
-                in_lane = known.ticket is not None and not known.in_hand
-                if in_lane and known.ticket is not None and journal.ticket(known.ticket) == RUNNING:
-                    found.append(At(book.number, nth))
-        return found
+        return [At(book.number, nth) for book in self.spans.values() for nth in book.running(journal)]
 
     def lost(self, journal: Journal, owing: Owing | None = None) -> Loss:
         """Read what a dead process has marked, for the core and for the next process.
@@ -287,10 +189,10 @@ class Books:
         """
         counted = self._believed(journal)
         ats = self.running(journal)
-        stepping = next((at for at in ats if self._mark(at) == journal.stepping), None)
+        stepping = next((at for at in ats if self.spans[at.span].mark(at.nth) == journal.stepping), None)
         running = [named for at in ats if (named := self.look_up(at)) is not None]
         given = [book for book in self.spans.values() if book.given]
-        done = [one for book in given for one in self._read_marks(book, journal)]
+        done = [one for book in given for one in book.keep_marks(journal)]
         if owing is not None:
             for at, _ in done:
                 owing.succeeded(self.known(at).record)
@@ -326,14 +228,6 @@ class Books:
                 book.counted = True
                 found.append((book.number, records))
         return found
-
-    def _mark(self, at: At) -> int | None:
-        """Where in the journal the record is marked."""
-        book = self.spans[at.span]
-        if book.slot is not None:
-            return state_mark(book.slot.index, at.nth)
-        ticket = book.known[at.nth].ticket
-        return None if ticket is None else TICKETS_AT + ticket
 
     def halted(self) -> Halted:
         """How far all is settled that is in spans not reported, now that nothing runs any more."""
@@ -371,31 +265,3 @@ class Books:
                 else:
                     states[nth] = OPEN
         book.states = bytes(states)
-
-    def _read_marks(self, book: Book, journal: Journal) -> list[tuple[At, bool]]:
-        """Known records that are marked done, though the worker did not come to say so."""
-        states: bytes | None = None
-        if book.slot is not None:
-            page = journal.page(book.slot.index, book.serial)
-            if page is None:
-                return []
-            states = page.states
-            book.before, book.states = book.states or b"", states.translate(_OPEN_AGAIN)
-            if page.keying >= 0:
-                book.keyless.add(page.keying)
-        done = []
-        for nth, known in book.known.items():
-            if not (known.in_hand or known.done):
-                state = self._state(journal, nth, known, states)
-                if state in (DONE, FILTERED):
-                    known.done = True
-                    done.append((At(book.number, nth), state == FILTERED))
-            if states is None and known.ticket is not None and journal.keying(known.ticket):
-                book.keyless.add(nth)
-            known.ticket = None
-        return done
-
-    def _state(self, journal: Journal, nth: int, known: Known, states: bytes | None) -> int:
-        if states is not None:
-            return states[nth] if nth < len(states) else OPEN
-        return OPEN if known.ticket is None else journal.ticket(known.ticket)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from streamheal.core.messages import At, Give
 from streamheal.workers import wire
-from streamheal.workers.books import Book, Books
+from streamheal.workers.book import Book
+from streamheal.workers.books import Books
 from streamheal.workers.journal import FAILED, HOST_TICKETS_FROM, OPEN
 from streamheal.workers.process import Process
 

@@ -5,7 +5,7 @@
       └──► cell              one record, alone
 
 When a worker dies its place takes the spare at once, so that other keys flow again before a
-new process could even have started.
+new process could even have imported the processor.
 """
 
 from __future__ import annotations

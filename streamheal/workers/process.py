@@ -1,4 +1,4 @@
-"""The host's end of one worker process: how it is born, talks, prints and dies."""
+"""The host's end of one worker process, once it is born: how it talks, prints and dies."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Owner(Protocol):
 
 
 class Process:
-    """One process, from its start to its burial. The owner hears what it says, then that it died.
+    """One process, from its birth to its burial. The owner hears what it says, then that it died.
 
     Attributes:
         name: For people: `worker 1 (pid 4711)`.

@@ -29,7 +29,8 @@ from streamheal.core.messages import (
 from streamheal.records import Dialect, Position, Record, Shard
 from streamheal.workers import wire
 from streamheal.workers.arena import Slot
-from streamheal.workers.books import Book, Books, Loss
+from streamheal.workers.book import Book
+from streamheal.workers.books import Books, Loss
 from streamheal.workers.deaths import BEGINNERS, NOBODYS, OURS, Death, death_attempt, raised_attempt
 from streamheal.workers.frames import task_title
 from streamheal.workers.giving import given
@@ -69,7 +70,7 @@ class ShardSeat(CautiousSeat):
         self._timer: asyncio.TimerHandle | None = None
         self._hook: Hook | None = None
         self._curious = self._halting = False
-        self._ran = 0  # records at once, when its process died
+        self._ran = 0  # so many records ran when the last process died
         super().__init__()
 
     # -- a place ---------------------------------------------------------------------------
@@ -237,11 +238,7 @@ class ShardSeat(CautiousSeat):
         if failure.since is not None and failure.until is not None:
             self.listener.happened(Witnessed(failure.since, failure.until))
         event = Failed(
-            known.named,
-            Cause[failure.cause],
-            failure.began,
-            failure.ended,
-            retry_after_s=failure.retry_after_s,
+            known.named, Cause[failure.cause], failure.began, failure.ended, retry_after_s=failure.retry_after_s
         )
         self.listener.happened(event, attempt, failure.masked)
         if not self._curious:

@@ -20,7 +20,7 @@ import msgspec
 
 from streamheal.records import Dialect, Position, Record
 from streamheal.workers.arena import SLOT_BYTES
-from streamheal.workers.books import Book
+from streamheal.workers.book import Book
 from streamheal.workers.decode import decoder, plain
 from streamheal.workers.journal import DONE, RECORDS_MAX
 

@@ -32,7 +32,7 @@ class Message(msgspec.Struct, array_like=True, tag=True):
 
 
 class Take(Message):
-    """Make a processor for this shard, and initialize it. `ran`: so many records ran at once when a process died."""
+    """Make a processor for this shard, and initialize it. `ran`: so many of its records ran when a process died."""
 
     seat: int
     shard_id: str
@@ -44,8 +44,8 @@ class Take(Message):
 
 
 class Give(Message):
-    """A span that lies in a slot. `taken`: the journal says what another worker left of it. `records`: how many
-    they are, of one that another has only counted."""
+    """A span that lies in a slot. `taken`: the journal says what another worker left of it. `records`: how
+    many another has counted in it, who has begun none; None: nobody has, or it is `taken`."""
 
     seat: int
     span: int

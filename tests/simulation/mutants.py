@@ -76,7 +76,7 @@ MUTANTS = (
     # It blames a neighbour.
     Mutant(
         "one death alone is enough",
-        "core/trouble.py",
+        "core/weighing.py",
         "case.crashes_alone >= policy.crashes_alone_min",
         "case.crashes_alone >= 1",
     ),
@@ -87,17 +87,17 @@ MUTANTS = (
         "tight = chain.began <= case.began or",
     ),
     Mutant(
-        "a try in company is as good as one alone", "core/trouble.py", "(fresh or policy.replaying) and case", "case"
+        "a try in company is as good as one alone", "core/weighing.py", "(fresh or policy.replaying) and case", "case"
     ),
     Mutant(
         "a try in a used cell is as good as one in a fresh one",
-        "core/trouble.py",
+        "core/weighing.py",
         "event.alone and not event.used, now",
         "event.alone, now",
     ),
     Mutant(
         "a hang in a used cell convicts",
-        "core/trouble.py",
+        "core/weighing.py",
         "(event.used or not (event.alone or",
         "(not (event.alone or",
     ),
@@ -180,7 +180,7 @@ MUTANTS = (
     ),
     Mutant(
         "whoever was alone in two dead hosts runs again",
-        "core/trouble.py",
+        "core/weighing.py",
         "if hosts < self._policy.crashes_alone_min:",
         "if True:",
     ),

@@ -10,7 +10,8 @@ from streamheal.core.messages import At
 from streamheal.records import Dialect, Position, Record
 from streamheal.workers import wire
 from streamheal.workers.arena import Arena, Slot
-from streamheal.workers.books import Book, Books
+from streamheal.workers.book import Book
+from streamheal.workers.books import Books
 from streamheal.workers.journal import (
     COUNT,
     CURRENT,

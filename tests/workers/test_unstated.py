@@ -25,7 +25,7 @@ from streamheal.core.messages import (
 from streamheal.core.policy import Policy
 from streamheal.records import Dialect, Position
 from streamheal.workers.arena import Slot
-from streamheal.workers.books import Book
+from streamheal.workers.book import Book
 from streamheal.workers.child.owed import OutOfRange, Owed, Place
 from streamheal.workers.decode import decoder
 from streamheal.workers.journal import DONE, OPEN

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from streamheal.core.messages import At
 from streamheal.records import Dialect, Position
 from streamheal.workers.arena import Slot
-from streamheal.workers.books import Book, Books
+from streamheal.workers.book import Book
+from streamheal.workers.books import Books
 from streamheal.workers.journal import COUNT, CURRENT, DONE, FILTERED, HEAD, PAUSED, RUNNING, SERIAL, STATES, Journal
 
 from .stand import FIRST, line

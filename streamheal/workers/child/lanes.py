@@ -23,7 +23,7 @@ from streamheal.workers import wire
 from streamheal.workers.child.failures import Kind, describe, kind_of
 from streamheal.workers.child.given import GivenSpans, Means
 from streamheal.workers.child.intents import Intents
-from streamheal.workers.child.one_line import ALL, OneLine
+from streamheal.workers.child.one_lane import ALL, OneLane
 from streamheal.workers.child.spans import Item, Key, Lane, Span
 from streamheal.workers.child.target import Handler
 from streamheal.workers.child.took import Took
@@ -56,7 +56,7 @@ class Lanes(GivenSpans):
         self.draining = False
         self.witnesses = Witnesses(take.seat, means.send)
         self.intents: Intents | None = None  # in cautious mode
-        self._one_line = OneLine(possible=ordering == "key" and handler.key is not None)
+        self._one_lane = OneLane(possible=ordering == "key" and handler.key is not None)
 
     # -- what the host says --------------------------------------------------------------
 
@@ -106,7 +106,7 @@ class Lanes(GivenSpans):
         """See `Intents`."""
         self.plain = False
         if wanted and self.intents is None:
-            self._one_line.begin(self.busy)
+            self._one_lane.begin(self.busy)
             self.intents = Intents(self, size, running, self._send)
         elif not wanted and self.intents is not None:
             self.forced.extend(self.intents.let_go())
@@ -200,7 +200,7 @@ class Lanes(GivenSpans):
     def _pull(self, mine: Container[Key] = ()) -> Item | None:
         """The next record whose key is free; those whose key is not are queued on the way."""
         busy = self.busy
-        while self.spans and self._one_line.goes_on(busy, cautious=self.intents is not None):
+        while self.spans and self._one_lane.goes_on(busy, cautious=self.intents is not None):
             span = self.spans[0]
             if not span.slow:
                 self.slow_down(span, span.start)
@@ -233,7 +233,7 @@ class Lanes(GivenSpans):
             return ""
         if self.ordering == "none":
             return span.number, nth
-        if self._one_line.is_on:
+        if self._one_lane.is_on:
             span.keyless.add(nth)
             return ALL
         if self.handler.key is None or nth in span.keyless:
@@ -292,7 +292,7 @@ class Lanes(GivenSpans):
         span, nth, record = lane.queue[0]
         if nth in span.hold or nth in span.ask or nth in span.skip:
             return None
-        self._unqueued(lane, span)
+        lane.unqueued(span)
         lane.queue.popleft()
         return span, nth, span.as_told(nth, record), key
 
@@ -356,7 +356,7 @@ class Lanes(GivenSpans):
         lane.head = None
         while lane.queue:
             span, nth, record = lane.queue.popleft()
-            self._unqueued(lane, span)
+            lane.unqueued(span)
             if nth in span.skip:
                 self._dropped(span, nth)
             elif nth in span.hold or nth in span.ask:
@@ -366,13 +366,6 @@ class Lanes(GivenSpans):
                 return span, nth, span.as_told(nth, record), key
         del self.busy[key]
         return None
-
-    def _unqueued(self, lane: Lane, span: Span) -> None:
-        if (left := lane.pending.get(span)) is not None:
-            if left > 1:
-                lane.pending[span] = left - 1
-            else:
-                del lane.pending[span]
 
     def _unblock(self, lane: Lane) -> None:
         if waited_s := lane.unblock(time.monotonic()):

@@ -23,6 +23,7 @@ class Span:
         known: Places of records that the host knows by themselves.
         tickets: Marks of open records after the report; None before it.
         hold, ask: Places of records that block their lane when it comes to them.
+        skip: Places of records that are settled, and only passed.
         again: Records that were told to run again before their lane came to them, as they were told.
     """
 
@@ -50,12 +51,13 @@ class Span:
 
     @property
     def records(self) -> list[Record]:
-        """All of them. After a death dozens of spans may wait here, and only one is needed at first."""
+        """All of them, decoded when first asked for: after a death dozens of spans may wait here, and one is needed."""
         if self._records is None:
             self._records = self._read()
         return self._records
 
     def forget_records(self) -> None:
+        """Its slot may be another's from now on."""
         self._records = []
 
     def as_told(self, nth: int, record: Record) -> Record:
@@ -85,6 +87,14 @@ class Lane:
         self.pending: dict[Span, int] = {}
         self.waiting = 0
         self.since = 0.0
+
+    def unqueued(self, span: Span) -> None:
+        """A record of the span has left the queue."""
+        if (left := self.pending.get(span)) is not None:
+            if left > 1:
+                self.pending[span] = left - 1
+            else:
+                del self.pending[span]
 
     def block(self, head: tuple[Span, int], now: float) -> None:
         self.blocked, self.head = True, head

@@ -23,7 +23,7 @@ _TICK_S = 0.001
 
 
 class Crew:
-    """The lanes of one shard: threads, made as they are needed. `first`: how many its first span is for."""
+    """The lanes of one shard: threads, made as they are needed. `first`: so many begin with its first span."""
 
     def __init__(self, lanes: Lanes, size: int, first: int, mutex: threading.Lock) -> None:
         self.lanes, self.size, self.first = lanes, size, first

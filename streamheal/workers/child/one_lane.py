@@ -16,8 +16,8 @@ ALL: Final = object()  # the key of that lane; no processor's own is it
 _FREE: Final = Lane()
 
 
-class OneLine:
-    """Whether there is only that lane, and until when.
+class OneLane:
+    """Whether a shard has only that lane, and until when.
 
     Args:
         possible: Records go by keys of the processor's own.
