@@ -17,6 +17,7 @@ from streamheal.workers.port import Listener
 
 if TYPE_CHECKING:
     from streamheal.workers.pool import WorkerPool
+    from streamheal.workers.process import Process
 
 # Where a shard stands: it has no place; waits for a process, maybe for a while; initializes its processor there;
 # runs; calls its last hook.
@@ -30,6 +31,7 @@ class CautiousSeat:
     books: Books
     number: int
     stage: Stage
+    process: Process | None
     _pool: WorkerPool
 
     def __init__(self) -> None:
@@ -51,6 +53,8 @@ class CautiousSeat:
             self._heeds(())  # it runs nothing, and will be told before it is given anything
         if not wanted:
             self._pool.cells.permit(self, None)
+            if self.process is not None and self.process.facts is not None and self.process.facts.keys:
+                self._pool.recycler.replace(self.process)  # all its records are in one lane; see `child/intents`
 
     def permit(self, at: At) -> None:
         if not self._pool.cells.permit(self, at):

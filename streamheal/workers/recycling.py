@@ -1,4 +1,4 @@
-"""A worker that leaks is replaced between records, before it grows too large. Nobody is blamed.
+"""A worker that leaks, or is of no use as it is, is replaced between records. Nobody is blamed.
 
     above its mark ──► what ran when it passed it has ended, and it still is: no record's own growth
       └──► drained: it starts nothing more ──► idle: ended, and its seats go on in the spare
@@ -44,21 +44,27 @@ class Recycler:
         self._pauses: dict[str, float] = {}  # by place
         self._not_before: dict[str, float] = {}
         self._said = False
+        self._unwanted: set[Process] = set()
+
+    def replace(self, process: Process) -> None:
+        """Another is to go on in its place, as soon as nothing runs in it."""
+        self._unwanted.add(process)
 
     def look(self, workers: Iterable[tuple[Process, list[ShardSeat]]], *, spare: bool, now: float) -> None:
         """After the watchdog has looked. `spare`: a process stands by to take a place."""
-        if not self._memory.limited:
-            return
         for process, seats in list(workers):
             if process.doomed is not None:
                 continue
             if process.draining is None:
-                self._weigh(process, seats, spare, now)
+                if process in self._unwanted:
+                    self._drain(process, seats, spare)
+                elif self._memory.limited:
+                    self._weigh(process, seats, spare, now)
             elif spare and not process.draining and not any(seat.running() or seat.due is not None for seat in seats):
                 self._end(process, now)  # no hook is under way there, either
 
     def _weigh(self, process: Process, seats: list[ShardSeat], spare: bool, now: float) -> None:
-        if not seats or any(seat.stage != "in" for seat in seats):
+        if not _settled_in(seats):
             return
         watched = self._watched.get(process)
         if watched is None or watched.seats != len(seats):
@@ -75,15 +81,19 @@ class Recycler:
             return  # it may be that record's
         if watched.first > MARK * limit or now < self._not_before.get(process.label, now):
             self._say_tight(process, watched, limit, now)
-        elif spare and not any(seat.unstated.owes for seat in seats):
-            self._drain(process, seats)
+        else:
+            self._drain(process, seats, spare)
 
-    def _drain(self, process: Process, seats: list[ShardSeat]) -> None:
-        for seat in seats:
-            process.send(wire.Drain(seat.number))
-        process.draining = {seat.number for seat in seats}
+    def _drain(self, process: Process, seats: list[ShardSeat], spare: bool) -> None:
+        if spare and _settled_in(seats) and not any(seat.unstated.owes for seat in seats):
+            for seat in seats:
+                process.send(wire.Drain(seat.number))
+            process.draining = {seat.number for seat in seats}
 
     def _end(self, process: Process, now: float) -> None:
+        if process in self._unwanted:
+            process.kill("recycled")
+            return
         watched = self._watched[process]
         lived_s = now - watched.since
         pause_s = self._pauses.get(process.label, _PAUSE_S)
@@ -109,3 +119,8 @@ class Recycler:
 
     def buried(self, process: Process) -> None:
         self._watched.pop(process, None)
+        self._unwanted.discard(process)
+
+
+def _settled_in(seats: list[ShardSeat]) -> bool:
+    return bool(seats) and all(seat.stage == "in" for seat in seats)

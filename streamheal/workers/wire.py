@@ -185,7 +185,8 @@ ToWorker = (
 
 
 class Facts(Message):
-    """The processor has been imported; or, where `error` is not None, it cannot be used."""
+    """The processor has been imported; or, where `error` is not None, it cannot be used. `keys`: records go by a
+    `key` of its own."""
 
     error: str | None = None
     class_name: str = ""
@@ -198,6 +199,7 @@ class Facts(Message):
     masks: bool = False
     masks_texts: bool = False
     modules: tuple[str, ...] = ()
+    keys: bool = False
 
 
 class Raised(msgspec.Struct, array_like=True):

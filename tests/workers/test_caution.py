@@ -273,3 +273,22 @@ class App(RecordProcessor):
         assert (ear.ran_before, ear.alone_before) == ((), (At(1, 0),))
         (tmp_path / "go").touch()
         await ear.until(lambda: ear.of(Done))
+
+
+async def test_once_caution_is_over_records_go_by_keys_of_their_own_again(tmp_path: Path) -> None:
+    """0 has failed, and all stand behind it, in one lane. In the next process only those of its key do."""
+    sick = KEYED.replace("effect(", "n = record.json(); 1 / n; effect(")
+    async with standing(tmp_path, sick) as stand:
+        ear = await cautious(stand)
+        ear.bring(1, line(range(9)))
+        assert len((await ear.span_done(1)).held) == 8
+        assert stand.effects() == []
+        ear.seat.cautious(False)
+        await ear.until(lambda: ear.of(WorkerDied))
+        (died,) = ear.of(WorkerDied)
+        assert (died.by_us, died.running) == (True, ())
+        await ear.start()
+        ear.seat.give(Give(1, False, tuple(range(1, 9)), (0,)))
+        await ear.until(lambda: len(ear.of(Done)) == 6)
+        assert sorted(numbers(stand.effects())) == [1, 2, 4, 5, 7, 8]
+        ear.seat.abandon()

@@ -4,13 +4,18 @@
                          (the host writes who is about to run)
 
 A lane holds its record meanwhile as if it ran, so that no order changes.
+
+A processor's own `key` is asked in order to find a record's lane, before anything is asked for, and might
+be what kills the host. So where a shard begins cautiously it is not asked: there is one lane. The shard's order
+is the order of every key, too, and each record is asked for its key as a part of its run. Once caution is over
+the host has the process replaced, and in the next there are lanes again.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from streamheal.workers import wire
 from streamheal.workers.child.spans import Item, Lane
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
     from streamheal.workers.child.lanes import Lanes
 
 Place = tuple[int, int]
+ALL: Final = object()  # the key of the one lane; no processor's own is it
 
 
 def place(item: Item) -> Place:

@@ -22,8 +22,7 @@ from streamheal.records import Record
 from streamheal.workers import wire
 from streamheal.workers.child.failures import Kind, describe, kind_of
 from streamheal.workers.child.given import GivenSpans, Means
-from streamheal.workers.child.intents import Intents
-from streamheal.workers.child.one_lane import ALL, OneLane
+from streamheal.workers.child.intents import ALL, Intents
 from streamheal.workers.child.spans import Item, Key, Lane, Span
 from streamheal.workers.child.target import Handler
 from streamheal.workers.child.took import Took
@@ -56,7 +55,7 @@ class Lanes(GivenSpans):
         self.draining = False
         self.witnesses = Witnesses(take.seat, means.send)
         self.intents: Intents | None = None  # in cautious mode
-        self._one_lane = OneLane(possible=ordering == "key" and handler.key is not None)
+        self._one_lane = False  # see `intents.ALL`
 
     # -- what the host says --------------------------------------------------------------
 
@@ -106,7 +105,8 @@ class Lanes(GivenSpans):
         """See `Intents`."""
         self.plain = False
         if wanted and self.intents is None:
-            self._one_lane.begin(self.busy)
+            # Not while there are other lanes: what is open in them would be overtaken.
+            self._one_lane |= self.ordering == "key" and self.handler.key is not None and not self.busy
             self.intents = Intents(self, size, running, self._send)
         elif not wanted and self.intents is not None:
             self.forced.extend(self.intents.let_go())
@@ -200,7 +200,7 @@ class Lanes(GivenSpans):
     def _pull(self, mine: Container[Key] = ()) -> Item | None:
         """The next record whose key is free; those whose key is not are queued on the way."""
         busy = self.busy
-        while self.spans and self._one_lane.goes_on(busy, cautious=self.intents is not None):
+        while self.spans:
             span = self.spans[0]
             if not span.slow:
                 self.slow_down(span, span.start)
@@ -233,7 +233,7 @@ class Lanes(GivenSpans):
             return ""
         if self.ordering == "none":
             return span.number, nth
-        if self._one_lane.is_on:
+        if self._one_lane:
             span.keyless.add(nth)
             return ALL
         if self.handler.key is None or nth in span.keyless:

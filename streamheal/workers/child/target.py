@@ -180,10 +180,11 @@ def _facts(found: Any, class_name: str, mode: str, name: str, options: Options) 
     concurrency = overrides.get("concurrency", options.concurrency or _DEFAULT_CONCURRENCY[mode])
     attempts_max = overrides.get("attempts_max")
     masks_texts = callable(getattr(found, "mask_text", None))
+    ordering = str(overrides.get("ordering", options.ordering))
     return wire.Facts(
         class_name=class_name,
         mode=mode,
-        ordering=str(overrides.get("ordering", options.ordering)),
+        ordering=ordering,
         concurrency=int(concurrency),
         deadline_s=float(overrides.get("deadline_s", options.deadline_s)),
         attempts_max=None if attempts_max is None else int(attempts_max),
@@ -191,6 +192,7 @@ def _facts(found: Any, class_name: str, mode: str, name: str, options: Options) 
         masks=masks_texts or callable(getattr(found, "mask", None)),
         masks_texts=masks_texts,
         modules=tuple(module for module in ("boto3", "botocore") if module in sys.modules),
+        keys=ordering == "key" and callable(getattr(found, "key", None)),
     )
 
 

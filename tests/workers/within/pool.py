@@ -19,7 +19,7 @@ class Pool:
 
     def __init__(self, arena: Arena, *, batches: bool) -> None:
         self.arena, self.batches = arena, batches
-        self.loop = self.cells = self.watchdog = self.memory = self
+        self.loop = self.cells = self.watchdog = self.memory = self.recycler = self
         self.slots: list[Slot] = []
         self.late_slots: list[Slot] = []
         self.waiting: list[ShardSeat] = []
@@ -52,6 +52,7 @@ class Pool:
         seat.stage, seat.process, seat.due = "out", None, None
 
     def abandon(self, seat: ShardSeat) -> None: ...
+    def replace(self, process: object) -> None: ...
 
     def seat_began(self, seat: ShardSeat) -> None: ...
     def begun(self, process: object) -> None: ...
