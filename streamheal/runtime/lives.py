@@ -8,6 +8,8 @@ Whose marks were found as well is `caution.py`'s to say; what follows from all t
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from streamheal.records import Position, Shard
@@ -48,6 +50,7 @@ class Lives:
     def __init__(self, runtime: Runtime, starts: Starts) -> None:
         self._runtime, self._starts = runtime, starts
         self._counted: dict[str, tuple[Position | None, int]] = {}  # by shard, in this life
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def inherited(self, shard: Shard, after: Position | None) -> Inherited:
         """Counts this start, too: before the first record runs, so that a host that dies again and again at
@@ -63,16 +66,21 @@ class Lives:
     async def _count(self, shard_id: str, after: Position | None) -> int:
         """How often a host has begun here. A shard that comes to us again, from another host or a new daemon,
         has seen no host die."""
-        at, starts = self._counted.get(shard_id, (None, 0))
-        if not starts or at != after:
-            starts = await self._runtime.insist(lambda: self._starts.count(shard_id, after))
-            self._counted[shard_id] = after, starts
-        return starts
+        async with self._turns[shard_id]:  # what is being taken back is not this start
+            at, starts = self._counted.get(shard_id, (None, 0))
+            if not starts or at != after:
+                starts = await self._runtime.insist(lambda: self._starts.count(shard_id, after))
+                self._counted[shard_id] = after, starts
+            return starts
 
     def take_back(self, shard_id: str) -> None:
         """Nobody has died of this start, or will: the shard was left in order, or nothing of it was begun."""
         if counted := self._counted.pop(shard_id, None):
-            self._runtime.spawn(self._runtime.insist(lambda: self._starts.take_back(shard_id, *counted)))
+            self._runtime.spawn(self._take_back(shard_id, *counted))
+
+    async def _take_back(self, shard_id: str, after: Position | None, starts: int) -> None:
+        async with self._turns[shard_id]:
+            await self._runtime.insist(lambda: self._starts.take_back(shard_id, after, starts))
 
     async def remember_doubt(self, shard_id: str, doubt: Position | None) -> None:
         """Durably, however long that takes."""

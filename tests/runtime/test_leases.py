@@ -208,6 +208,35 @@ def test_a_start_is_taken_back_once_the_shard_is_left_in_order() -> None:
     assert told(story).starts.taken_back == ["shard-0"]
 
 
+def test_a_start_is_counted_once_the_one_before_has_been_taken_back() -> None:
+    """A shard comes to us again at once. Were its second start taken back, a host that dies of it would not count."""
+    log: list[str] = []
+
+    async def story(stand: Stand) -> None:
+        gate, count, take_back = threading.Event(), stand.starts.count, stand.starts.take_back
+
+        def counts(shard_id: str, position: Position | None) -> int:
+            log.append(f"{shard_id} counted")
+            return count(shard_id, position)
+
+        def takes_back(shard_id: str, position: Position | None, number: int) -> None:
+            assert gate.wait(10)
+            take_back(shard_id, position, number)
+            log.append(f"{shard_id} taken back")
+
+        stand.starts.count, stand.starts.take_back = counts, takes_back  # type: ignore[method-assign]
+        await stand.started()
+        stand.runtime.shutdown_requested("shard-0")
+        await until(lambda: stand.engine.left)
+        stand.runtime.shard_started(ORDERS, None)
+        await stand.started(Shard("shard-1", "orders"))
+        gate.set()
+        await until(lambda: "shard-0" in stand.runtime._shards)
+
+    told(story)
+    assert log[:4] == ["shard-0 counted", "shard-1 counted", "shard-0 taken back", "shard-0 counted"]
+
+
 def test_a_start_is_taken_back_where_the_shard_is_asked_for_before_it_is_begun() -> None:
     """Nothing has run: the next host has no reason to be cautious."""
 
