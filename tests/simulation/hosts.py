@@ -65,9 +65,11 @@ class Hosts:
         if self.outside:
             return
         deaths = self._deaths[killer, killer.stream.checkpoint]
-        if deaths > DEATHS_MAX + DEATHS_MORE * (self._killers - 1):
+        # Set aside, and not passed when a host died of another: nobody knows it any more.
+        times = 1 + killer.set_aside
+        if deaths > (DEATHS_MAX + DEATHS_MORE * (self._killers - 1)) * times:
             oracle.fail(f"{killer.name} killed {deaths} hosts that began at {killer.stream.checkpoint}")
-        if killer.alone_when_died > ALONE_MAX:
+        if killer.alone_when_died > ALONE_MAX * times:
             oracle.fail(f"{killer.name} killed {killer.alone_when_died} hosts in which it was known to run alone")
 
     def marked(self) -> dict[Track, bool]:

@@ -36,6 +36,7 @@ class Track:
         stood: It ran in a worker that died, while another's coroutine was being resumed there.
         alone_when_died: Lives of hosts that ended while it was durably marked alone, in all readings;
         by_chance: of those, the ones that did not end of it.
+        set_aside: Readings in which it was stored.
         failed: Cause and likeness of each counted try.
         forgot_at: When the host heard that what it had done was lost with the memory of its process.
         sent_at: When it was last sent to run alone.
@@ -43,15 +44,15 @@ class Track:
 
     __slots__ = (
         "alone", "alone_when_died", "by_chance", "ever", "excused", "failed", "fate", "first_failed_at", "forgot_at",
-        "hit_by", "judged", "kills", "own", "position", "prev", "rec", "running", "runs", "sent_at", "shared", "stood",
-        "stream", "times", "unclear",
+        "hit_by", "judged", "kills", "own", "position", "prev", "rec", "running", "runs", "sent_at", "set_aside", "shared",
+        "stood", "stream", "times", "unclear",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, rec: Rec, position: int, prev: Track | None) -> None:
         self.stream, self.rec, self.position, self.prev = stream, rec, position, prev
         self.ever, self.times = "", rec.times
         self.unclear = False
-        self.alone_when_died = self.by_chance = 0
+        self.alone_when_died = self.by_chance = self.set_aside = 0
         self.new_life()
 
     def new_life(self) -> None:
@@ -276,6 +277,7 @@ class Oracle:
         if track.judged:  # else it was so in an earlier reading of its shard, and the write was long on its way
             if track.prev is None or track.prev.forgot_at == float("-inf"):  # else: of two, only one has an effect
                 self._in_turn(track, "is stored")
+            track.set_aside += not track.fate
             track.fate = track.fate or "stored"
 
     def left_in_order(self, stream: Stream, settled: set[int]) -> None:
