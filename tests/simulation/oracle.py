@@ -44,8 +44,8 @@ class Track:
 
     __slots__ = (
         "alone", "alone_when_died", "by_chance", "ever", "excused", "failed", "fate", "first_failed_at", "forgot_at",
-        "hit_by", "judged", "kills", "own", "position", "prev", "rec", "running", "runs", "sent_at", "set_aside", "shared",
-        "stood", "stream", "times", "unclear",
+        "hit_by", "judged", "kills", "own", "position", "prev", "rec", "running", "runs", "sent_at", "set_aside",
+        "shared", "stood", "stream", "times", "unclear",
     )  # fmt: skip
 
     def __init__(self, stream: Stream, rec: Rec, position: int, prev: Track | None) -> None:
