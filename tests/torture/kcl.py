@@ -29,6 +29,7 @@ from tests.torture.weather import Weather
 
 BLOCK = 10
 _SETTLED_S_MAX = 150.0
+_HUMAN_S = 60.0  # until one comes who was called
 _TRICKLE_S = 0.5
 _FIND_S_MAX = 1.5
 
@@ -104,6 +105,7 @@ class KclRound:
         self._dice = random.Random(seed + 1)
         self._began = time.monotonic()
         self._mine: set[At] = set()
+        self.humans = 0
         self.last = False  # the fleet's host is stopped in order then, and must end well
 
     def run(self) -> None:
@@ -122,8 +124,8 @@ class KclRound:
 
     def outcome(self) -> Outcome:
         return Outcome(
-            "kcl", self.plan.seed, self.findings, self.script, self._fleet.folder, len(self._mine), self.blows, 0, 0,
-            self._fleet.audit.excused, time.monotonic() - self._began,
+            "kcl", self.plan.seed, self.findings, self.script, self._fleet.folder, len(self._mine), self.blows,
+            self.humans, 0, self._fleet.audit.excused, time.monotonic() - self._began,
         )  # fmt: skip
 
     def _say(self, text: str) -> None:
@@ -144,6 +146,8 @@ class KclRound:
             effects = fleet.book.effects + blow.effects
             self._until(lambda effects=effects: bool(blow.effects) and fleet.book.effects >= effects, blow.within_s)  # type: ignore[misc]  # noqa: B023
             if blow.how == "trouble":
+                # A start refuses what cannot be written to, and ends with 2.
+                self._until(lambda: bool(fleet.host.events("shard_started")), START_S, every_s=0.2)
                 what = fleet.ground.trouble(blow, self._dice)
                 self.blows[what] += 1
                 self._say(f"{what} for {blow.for_s:.1f} s")
@@ -182,9 +186,11 @@ class KclRound:
 
     def _settle(self) -> bool:
         """The stream goes on meanwhile: by healthy records the sick are judged."""
-        until = time.monotonic() + _SETTLED_S_MAX
-        while time.monotonic() < until and not self.findings:
+        began = time.monotonic()
+        while time.monotonic() < began + _SETTLED_S_MAX and not self.findings:
             self._keep_alive()
+            if not self.humans and time.monotonic() > began + _HUMAN_S and self._fleet.host.events("human_called"):
+                self._start_again()
             if self._left() and not self._sick_left():
                 self._say("all who are sick are set aside")
                 self._until(lambda: not self._left(), START_S, every_s=0.2)
@@ -193,6 +199,15 @@ class KclRound:
             self._put(tail(self._dice, self._fleet.plan.shards, each=1))
             self._until(lambda: False, _TRICKLE_S)
         return not self._left()
+
+    def _start_again(self) -> None:
+        """As a human does who finds that the host cannot judge a record: too many workers were killed around it."""
+        fleet, self.humans = self._fleet, self.humans + 1
+        code = fleet.host.stop()
+        self._say(f"host {fleet.host.process.pid} called a human, and is stopped: {code}")
+        if code not in (0, 3):
+            self._found("left behind", f"exit code {code}")
+        fleet.start()
 
     def _sick_left(self) -> set[At]:
         return (self._fleet.audit.sick & self._mine) - {aside.at for aside in self._fleet.ground.asides()}
