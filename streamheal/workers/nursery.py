@@ -260,10 +260,14 @@ class Nursery:
         return True
 
     def _readable(self) -> None:
+        self._read()
+
+    def _read(self) -> bool:
+        """One answer, if there is one."""
         try:
             answer = self._sock.recv(_ANSWER_BYTES)
         except (BlockingIOError, InterruptedError):
-            return
+            return False
         except OSError:
             answer = b""
         if not answer:
@@ -279,8 +283,11 @@ class Nursery:
             else:
                 unborn.discard()
                 _execute(birth, then)
+        return True
 
     def _late(self, asked: _Asked) -> None:
+        while asked in self._asked and self._read():
+            pass  # it may be we who were stopped
         if asked in self._asked:
             self._give_up("it does not answer")
 

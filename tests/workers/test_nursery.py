@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -142,7 +143,20 @@ async def test_a_nursery_that_does_not_answer_is_not_waited_for(tmp_path: Path) 
         assert ear.deaths == []
 
 
-async def test_one_that_cannot_live_here_is_neither_waited_for_nor_tried_all_the_time(
+async def test_an_answer_that_lies_there_is_in_time(tmp_path: Path) -> None:
+    """It is we who were stopped: nothing was read meanwhile."""
+    async with standing(tmp_path, HANDLE, "app:handle") as stand:
+        await _ready(stand)
+        await until(lambda: stand.pool._warm and not stand.pool.nursery._asked)
+        stand.pool._spawn()
+        (asked,) = stand.pool.nursery._asked
+        select.select([stand.pool.nursery._sock], [], [])
+        stand.pool.nursery._late(asked)
+        assert stand.pool.nursery._ready.is_set()
+        assert not stand.pool.nursery._asked
+
+
+async def test_a_nursery_that_cannot_live_here_is_neither_waited_for_nor_tried_all_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nursery, "_NURSERY_BOOT", "raise SystemExit")
