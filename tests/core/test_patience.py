@@ -252,6 +252,17 @@ def test_a_stream_of_filtered_records_is_nobody_to_ask() -> None:
     assert found == [Quarantine(at(3), Verdict.NOBODY_ELSE)]
 
 
+def test_one_span_that_was_asked_and_has_said_nothing_is_enough() -> None:
+    """The one that is under way when the record fails may still say something, however long it takes."""
+    story = Telling(policy=Policy(attempts_max=1, patience_s=60.0, checkpoint_s=1e9))
+    story.fails(3, now=1.0)
+    story.happens(SpanArrived(2, 10), 1.1)
+    story.happens(SpanDone(1, 10, Position(10), filtered=9), 1.2)
+    assert story.ticks(500.0) == []
+    story.happens(SpanArrived(3, 10), 500.1)
+    assert RunAlone(at(3)) in story.happens(SpanDone(2, 10, Position(20), filtered=10), 500.2)
+
+
 def test_trouble_in_another_shard_and_no_success_anywhere_is_an_outage_too() -> None:
     """Each of two shards has one record that fails, the last of it: together they are two."""
     policy = Policy(attempts_max=1, patience_s=60.0)

@@ -218,6 +218,24 @@ def test_a_gap_between_successes_counts_once_however_many_end_it() -> None:
     assert story.another_succeeds(now=80.0) == [Quarantine(at(3), Verdict.THINLY, 1.0, 80.0)]
 
 
+def test_a_gap_counts_once_however_many_succeed_while_it_is_in_line_for_a_cell() -> None:
+    policy = calm(cells_max=1)
+    host = Host(policy)
+    story = Telling(policy=policy, host=host)
+    story.fails(3, now=1.0)
+    assert story.another_succeeds(now=20.0) == [RunAlone(at(3))]
+    story.fails(3, now=30.0, alone=True)
+    assert host.take_cell("another shard", 31.0, fresh=True)
+    for now in (40.0, 41.0, 42.0, 43.0):
+        assert story.another_succeeds(now) == []
+    host.give_cell_back("another shard")
+    assert story.ticks(50.0) == [RunAlone(at(3))]
+    story.fails(3, now=55.0, alone=True)
+    assert story.another_succeeds(now=60.0) == [RunAlone(at(3))]
+    story.fails(3, now=70.0, alone=True)
+    assert verdict_of(story.another_succeeds(now=80.0)) is Verdict.THINLY
+
+
 def test_a_gap_that_ended_while_it_ran_alone_again_counts_as_soon_as_that_fails_too() -> None:
     """Nobody has to succeed once more: on a quiet shard that may take hours."""
     story = Telling(policy=calm(pause_s_min=1.0))
