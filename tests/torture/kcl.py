@@ -86,13 +86,13 @@ class KclFleet:
     def checkpoints(self) -> dict[str, At]:
         return keeping.lease_checkpoints(self._aws.client("dynamodb"), self.ground.name)
 
-    def stop(self) -> list[Finding]:
-        """SIGTERM: it must end with 0, and leave nothing behind."""
+    def stop(self, *codes: int) -> list[Finding]:
+        """SIGTERM: it must end with one of these codes, and leave nothing behind."""
         try:
             code = self.host.stop()
         except Exception as error:  # whatever the wait says
             return [Finding("left behind", f"the host does not end: {error}; of it {self.host.processes()} live")]
-        return [] if code == 0 else [Finding("left behind", f"exit code {code}")]
+        return [] if code in codes else [Finding("left behind", f"exit code {code}")]
 
 
 class KclRound:
@@ -120,7 +120,7 @@ class KclRound:
         self._say("all is checkpointed")
         self._judge()
         if self.last and not self.findings:
-            self.findings += fleet.stop()
+            self.findings += fleet.stop(0)
 
     def outcome(self) -> Outcome:
         return Outcome(
@@ -203,10 +203,8 @@ class KclRound:
     def _start_again(self) -> None:
         """As a human does who finds that the host cannot judge a record: too many workers were killed around it."""
         fleet, self.humans = self._fleet, self.humans + 1
-        code = fleet.host.stop()
-        self._say(f"host {fleet.host.process.pid} called a human, and is stopped: {code}")
-        if code not in (0, 3):
-            self._found("left behind", f"exit code {code}")
+        self._say(f"host {fleet.host.process.pid} called a human, and is stopped")
+        self.findings += fleet.stop(0, 3)
         fleet.start()
 
     def _sick_left(self) -> set[At]:
