@@ -95,7 +95,7 @@ class _Unborn:
     """What one process is to begin with. Made anew for each try: nobody else ever has the other ends."""
 
     def __init__(self, birth: Birth) -> None:
-        self._birth = birth
+        self.birth = birth
         self._pipes: list[tuple[int, int]] = []
         with ExitStack() as made:
             self._journal = Journal()
@@ -115,7 +115,7 @@ class _Unborn:
             self._made = made.pop_all()
 
     def ask(self, nursery: socket.socket) -> None:
-        socket.send_fds(nursery, [msgspec.json.encode(self._birth)], self._given())
+        socket.send_fds(nursery, [msgspec.json.encode(self.birth)], self._given())
 
     def forked(self, pid: int) -> Newborn:
         with suppress(OSError):  # it is dead already, and we will hear of it
@@ -124,7 +124,7 @@ class _Unborn:
 
     def executed(self) -> Newborn:
         given = self._given()
-        birth = msgspec.structs.replace(self._birth, **given.kept)
+        birth = msgspec.structs.replace(self.birth, **given.kept)
         return self._newborn(
             subprocess.Popen(
                 [sys.executable, "-P", "-c", _BOOT, _ROOT, msgspec.json.encode(birth).decode()],
@@ -142,7 +142,7 @@ class _Unborn:
 
     def _given(self) -> Given:
         stdout, stderr = (write for _, write in self._pipes)
-        return Given(self._their_sock.fileno(), self._birth.arena, self._journal.fd, self._dump, stdout, stderr)
+        return Given(self._their_sock.fileno(), self.birth.arena, self._journal.fd, self._dump, stdout, stderr)
 
     def _newborn(self, child: Child) -> Newborn:
         self._close_theirs()
@@ -160,7 +160,6 @@ Then = Callable[[Newborn | OSError], None]
 
 
 class _Asked(NamedTuple):
-    birth: Birth
     unborn: _Unborn
     then: Then
 
@@ -254,7 +253,7 @@ class Nursery:
         except OSError:
             unborn.discard()  # it is dead, and the next may be born by another
             return False
-        asked = _Asked(birth, unborn, then)
+        asked = _Asked(unborn, then)
         self._asked.append(asked)
         self._loop.call_later(_ANSWER_S_MAX, self._late, asked)
         return True
@@ -276,13 +275,13 @@ class Nursery:
             self._ready.set()
             self._heard.set()
         else:
-            birth, unborn, then = self._asked.popleft()
+            unborn, then = self._asked.popleft()
             if pid := int.from_bytes(answer, sys.byteorder):
                 self._again_s = _AGAIN_S_MIN
                 then(unborn.forked(pid))
             else:
                 unborn.discard()
-                _execute(birth, then)
+                _execute(unborn.birth, then)
         return True
 
     def _late(self, asked: _Asked) -> None:
@@ -298,9 +297,9 @@ class Nursery:
         self._heard.set()
         self._again_s = min(_AGAIN_S_MAX, 2 * self._again_s)
         asked, self._asked = self._asked, deque()
-        for birth, unborn, then in asked:
+        for unborn, then in asked:
             unborn.discard()
-            _execute(birth, then)
+            _execute(unborn.birth, then)
 
     def _forget(self) -> None:
         assert self._popen is not None
